@@ -1,0 +1,1 @@
+"""Tools of this project: the engine's build, environments, the rehearsal."""
