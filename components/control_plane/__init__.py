@@ -1,0 +1,1 @@
+"""The control plane itself, `molecule-cp`: its health and its orgs."""

@@ -1,0 +1,36 @@
+"""Errors that an operator reads: what happened, what state things are in now, what to do next, in that order."""
+
+
+class OperatorError(Exception):
+    """Something an operator has to know.
+
+    Args:
+        happened: What went wrong, in one or two sentences. Never contains a secret value.
+        state: What is true now: what was changed and what was not.
+        next_step: What to do next.
+    """
+
+    def __init__(self, happened: str, *, state: str, next_step: str) -> None:
+        super().__init__(happened, state, next_step)
+        self.happened = happened
+        self.state = state
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.happened}\n  State: {self.state}\n  Next:  {self.next_step}"
+
+
+class RefusedError(OperatorError):
+    """A request that is refused before anything is touched."""
+
+    def __init__(self, happened: str, *, next_step: str) -> None:
+        super().__init__(happened, state="nothing was changed.", next_step=next_step)
+
+
+def refusals(errors: list[RefusedError]) -> RefusedError:
+    """Several refusals as one, so that an operator can mend all of them before the next try."""
+    if len(errors) == 1:
+        return errors[0]
+    happened = "\n".join(f"{number}. {error.happened}" for number, error in enumerate(errors, 1))
+    steps = "\n".join(f"         {number}. {error.next_step}" for number, error in enumerate(errors, 1))
+    return RefusedError(happened, next_step=steps.strip())

@@ -1,0 +1,1 @@
+"""Fly.io: deploy tokens, secrets of apps, rolling restarts."""

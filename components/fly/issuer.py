@@ -1,0 +1,54 @@
+"""Fly deploy tokens as credentials of a family."""
+
+from dataclasses import dataclass
+
+from components.fly.client import FlyClient
+from components.http import ApiError
+from components.keyring import Issued, Minted
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployTokens:
+    """Mints, lists and revokes the tokens of one app.
+
+    Attributes:
+        client: With an operator's token: a deploy token cannot mint another (superfly/fly_deploy, pull request 13).
+        app: The app that the token is for: the control plane creates machines in it and the workflow pushes its image.
+        profile: `deploy` (that app) or `deploy_organization` (every app of its organization).
+        expiry: A Go duration.
+    """
+
+    client: FlyClient
+    app: str
+    profile: str
+    expiry: str
+
+    def mint(self, name: str) -> Minted:
+        """Mints a token.
+
+        Raises:
+            ApiError: No token was minted, or (`ambiguous`) perhaps one whose value nobody has.
+        """
+        return self.client.create_token(app=self.app, name=name, profile=self.profile, expiry=self.expiry)
+
+    def issued(self) -> list[Issued]:
+        """Every token of the app (or organization), revoked ones too."""
+        return self.client.list_tokens(app=self.app, profile=self.profile)
+
+    def revoke(self, credential_id: str) -> None:
+        """Revokes a token."""
+        self.client.revoke_token(credential_id)
+
+    def refuses(self, value: str) -> bool:
+        """Whether Fly refuses the token: listing the machines of its app gives 401. Its caches may lag behind the revocation.
+
+        Raises:
+            ApiError: Fly gave an answer that proves neither.
+        """
+        try:
+            FlyClient(token=value).list_machines(self.app)
+        except ApiError as error:
+            if error.refused:
+                return True
+            raise
+        return False

@@ -1,0 +1,422 @@
+"""Delivers secrets to a Fly app: one write, one rolling restart with health checks, and the way back.
+
+The order is Fly's own (flyctl, machines_deploymachinesapp.go): one machine first, then batches of `max_unavailable`. Beyond flyctl, a
+machine that does not get healthy ends the rollout *and* brings the previous values back to every machine that had moved, so that after a
+failure the app is as it was before.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from threading import Event
+from typing import Any, Self
+
+from components.errors import OperatorError
+from components.fly.client import FlyClient, Machine
+from components.http import ApiError
+
+# Written into each machine's metadata: the secrets version it was last moved to. Fly has no field of its own for that, and a rollout
+# that was cut off has to be told from a machine that was ill before.
+STAMP = "rotation_secrets_version"
+LEASE_SECONDS = 60
+LEASE_RENEWAL = 20.0  # seconds; several renewals may fail before the lease is lost
+POLL_SECONDS = 1.0  # "Get Machine": 5 requests a second (Fly, "Working with the Machines API", rate limits)
+HEALTHY_POLLS = 2  # polls in a row that must be healthy
+CRASH_LOOP_RESTARTS = 2
+LAUNCHED = frozenset({"started", "starting", "created", "restarting", "updating", "replacing"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutPolicy:
+    """How a rolling restart goes.
+
+    Attributes:
+        max_unavailable: Machines restarted at once after the first: a share of all (below 1) or a number.
+        health_timeout: Seconds for one machine to get healthy after its restart.
+        secrets_timeout: Seconds for a write of secrets to become available to machines.
+        lease_timeout: Seconds to wait for a lease that somebody else holds.
+    """
+
+    max_unavailable: float = 0.33
+    health_timeout: float = 300.0
+    secrets_timeout: float = 60.0
+    lease_timeout: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What a rollout left behind.
+
+    Attributes:
+        version: The app's secrets version that every machine runs with.
+        digests: Fly's digest of each secret that was written.
+        machines: The machines that were restarted.
+    """
+
+    version: int
+    digests: Mapping[str, str]
+    machines: tuple[str, ...]
+
+
+class MachineFailedError(Exception):
+    """A machine that did not get healthy with the new values, or could not be moved."""
+
+    def __init__(self, machine_id: str, reason: str, *, moved: bool) -> None:
+        super().__init__(machine_id, reason)
+        self.machine_id = machine_id
+        self.reason = reason
+        self.moved = moved
+
+    def __str__(self) -> str:
+        return f"machine {self.machine_id}: {self.reason}"
+
+
+def batches(machines: Sequence[Machine], *, max_unavailable: float) -> list[list[Machine]]:
+    """The order of a rollout: one machine first, then batches of `max_unavailable`; machines that do not run come last, together.
+
+    Args:
+        machines: All machines of the app.
+        max_unavailable: A share of all machines (below 1, rounded up as flyctl does) or a number of machines.
+    """
+    running = [machine for machine in machines if should_run(machine)]
+    idle = [machine for machine in machines if not should_run(machine)]
+    size = math.ceil(len(machines) * max_unavailable) if max_unavailable < 1 else int(max_unavailable)
+    size = max(1, size)
+    ordered = [running[:1]] + [running[start : start + size] for start in range(1, len(running), size)] + [idle]
+    return [batch for batch in ordered if batch]
+
+
+def health(machine: Machine, *, since: datetime | None) -> str:
+    """What keeps a machine from being healthy, "" where nothing does.
+
+    Args:
+        machine: As Fly describes it now.
+        since: Results of checks that are older are not believed: they are those of the version before.
+    """
+    if machine.host_status != "ok":
+        return f"its host is {machine.host_status}"
+    if machine.state != "started":
+        return f"its state is {machine.state}"
+    if not machine.has_checks:
+        return ""
+    if not machine.checks:
+        return "no health check has reported yet"
+    for check in machine.checks:
+        if check.status != "passing":
+            return f"health check {check.name} is {check.status}"
+        if since is not None and check.updated_at and datetime.fromisoformat(check.updated_at) < since:
+            return f"health check {check.name} has not run since the restart"
+    return ""
+
+
+def crash_loop(machine: Machine) -> str:
+    """Why the machine will not come up, "" while it still may (flyctl's smoke check)."""
+    exits = [event for event in machine.events if event.get("type") == "exit"]
+    if not exits:
+        return ""
+    request = exits[0].get("request") or {}
+    last = request.get("exit_event") or {}
+    restarts = int(request.get("restart_count") or 0)
+    if last.get("requested_stop") or not last.get("exit_code"):
+        return ""
+    if machine.state in {"stopped", "failed"} or restarts >= CRASH_LOOP_RESTARTS:
+        return f"it exits at once (status {last['exit_code']}, {restarts} restarts)"
+    return ""
+
+
+def should_run(machine: Machine) -> bool:
+    """Whether a machine is to run after the rollout: it runs now, or would but for a crash. One that was stopped on purpose stays so."""
+    if machine.state in LAUNCHED or machine.state == "failed":
+        return True
+    last = next((event for event in machine.events if event.get("type") == "exit"), {})
+    exit_event = (last.get("request") or {}).get("exit_event") or {}
+    return machine.state == "stopped" and bool(exit_event.get("exit_code")) and not exit_event.get("requested_stop")
+
+
+def left_by_an_unfinished_rollout(machine: Machine, *, finished_version: int) -> bool:
+    """Whether a machine carries the stamp of a rollout that never finished, so that its illness is ours to mend."""
+    stamp = machine.metadata.get(STAMP, "")
+    return stamp.isdigit() and int(stamp) > finished_version
+
+
+class Rollout:
+    """One delivery to one app. Use once."""
+
+    def __init__(
+        self,
+        client: FlyClient,
+        app: str,
+        policy: RolloutPolicy,
+        *,
+        report: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._client = client
+        self._app = app
+        self._policy = policy
+        self._report = report
+
+    def deliver(
+        self,
+        values: Mapping[str, str],
+        *,
+        previous: Mapping[str, str],
+        finished_version: int,
+    ) -> Delivery:
+        """Writes `values` and restarts every machine with them.
+
+        Args:
+            values: The secrets to write, by name.
+            previous: The values before, as far as they are known: what a failed rollout brings back.
+            finished_version: The secrets version of the last rollout that finished, 0 for none.
+
+        Raises:
+            OperatorError: The app is as it was before, as far as `previous` reaches; the message says what is where.
+        """
+        machines = self._machines_to_move(finished_version)
+        before = self._client.list_secrets(self._app)
+        try:
+            written = self._client.write_secrets(self._app, values)
+        except ApiError as error:
+            raise self._not_written(error, values) from error
+        self._report(f"secrets version {written.version} of {self._app} written; restarting {len(machines)} machines")
+        moved: list[str] = []
+        try:
+            self._move(machines, written.version, moved)
+        except (MachineFailedError, ApiError) as error:
+            restored: dict[str, str | None] = {
+                name: previous.get(name) for name in values if name in previous or name not in before
+            }
+            raise self._roll_back(error, values, restored, moved) from error
+        return Delivery(
+            version=written.version,
+            digests={name: written.digests[name] for name in values},
+            machines=tuple(machine.machine_id for machine in machines),
+        )
+
+    def _machines_to_move(self, finished_version: int) -> list[Machine]:
+        machines = self._client.list_machines(self._app)
+        if not machines:
+            raise OperatorError(
+                f"Fly app {self._app} has no machines, so nothing would run with the new value.",
+                state="no secret was written.",
+                next_step=f"deploy {self._app}, or take it out of the secret's locations; then `pulumi up`.",
+            )
+        ill = [
+            f"{machine.machine_id}: {reason}"
+            for machine in machines
+            if should_run(machine)
+            and (reason := health(machine, since=None))
+            and not left_by_an_unfinished_rollout(machine, finished_version=finished_version)
+        ]
+        unreachable = [machine.machine_id for machine in machines if machine.host_status != "ok"]
+        if ill or unreachable:
+            raise OperatorError(
+                f"Fly app {self._app} is not healthy before the rollout: {'; '.join(ill or unreachable)}.",
+                state="no secret was written, no machine was restarted.",
+                next_step=f"mend the machines (`fly status --app {self._app}`), then `pulumi up`.",
+            )
+        # Machines that an unfinished rollout left ill go first: they cannot get worse, and the others keep serving.
+        return sorted(machines, key=lambda machine: (not health(machine, since=None), machine.machine_id))
+
+    def _move(self, machines: Sequence[Machine], version: int, moved: list[str]) -> None:
+        """Restarts all machines with secrets of at least `version`. Appends the id of each machine before it is touched."""
+        release = self._release()
+        status = "failed"
+        try:
+            for batch in batches(machines, max_unavailable=self._policy.max_unavailable):
+                self._report(f"restarting {', '.join(machine.machine_id for machine in batch)}")
+                with ThreadPoolExecutor(max_workers=len(batch)) as pool:
+                    results = [pool.submit(self._move_one, machine, version, release, moved) for machine in batch]
+                for result in results:
+                    result.result()
+            status = "complete"
+        finally:
+            if release is not None:
+                with suppress(ApiError):  # the release is a record for flyctl; the rollout stands without it
+                    self._client.finish_release(release[0], status)
+
+    def _release(self) -> tuple[str, int] | None:
+        try:
+            return self._client.create_release(self._app)
+        except ApiError as error:
+            self._report(f"no release was recorded, so `fly secrets list` will call the secrets staged: {error}")
+            return None
+
+    def _move_one(self, machine: Machine, version: int, release: tuple[str, int] | None, moved: list[str]) -> None:
+        with self._lease(machine) as nonce:
+            machine = self._client.get_machine(self._app, machine.machine_id)
+            launch = should_run(machine)
+            metadata = {**machine.metadata, STAMP: str(version)}
+            if release is not None:
+                metadata |= {"fly_release_id": release[0], "fly_release_version": str(release[1])}
+            config = {**machine.config, "metadata": metadata}
+            updated = self._update(machine, config, nonce, version, launch=launch, moved=moved)
+            if launch:
+                self._await_health(machine, updated)
+
+    def _update(
+        self,
+        machine: Machine,
+        config: Mapping[str, Any],
+        nonce: str,
+        version: int,
+        *,
+        launch: bool,
+        moved: list[str],
+    ) -> Machine:
+        """Updates one machine; waits while Fly says 412: the secrets are not yet where the machine would read them."""
+        deadline = time.monotonic() + self._policy.secrets_timeout
+        while True:
+            try:
+                moved.append(machine.machine_id)
+                return self._client.update_machine(
+                    self._app, machine, config=config, nonce=nonce, min_secrets_version=version, skip_launch=not launch
+                )
+            except ApiError as error:
+                now = self._client.get_machine(self._app, machine.machine_id) if error.ambiguous else machine
+                if now.metadata.get(STAMP) == str(version):
+                    return now  # the answer was lost, the update was not
+                if now.instance_id == machine.instance_id:
+                    moved.remove(machine.machine_id)
+                retry = error.status == 412 or (error.transient and now.instance_id == machine.instance_id)  # noqa: PLR2004
+                if not retry or time.monotonic() > deadline:
+                    raise MachineFailedError(
+                        machine.machine_id, str(error), moved=machine.machine_id in moved
+                    ) from error
+                time.sleep(error.retry_after or POLL_SECONDS)
+
+    def _await_health(self, before: Machine, updated: Machine) -> None:
+        """Waits until the updated machine runs its new version and its checks pass.
+
+        Raises:
+            MachineFailedError: It crashed, somebody else changed it, or the time is up.
+        """
+        deadline = time.monotonic() + self._policy.health_timeout
+        instance = updated.instance_id
+        # Fly's clock, not ours: results of checks carry Fly's times.
+        since = datetime.fromisoformat(updated.updated_at) if updated.updated_at else None
+        self._client.wait_until_started(
+            self._app, updated.machine_id, instance_id=instance, seconds=int(min(60, self._policy.health_timeout))
+        )
+        healthy_polls = 0
+        reason = ""
+        while time.monotonic() < deadline:
+            machine = self._client.get_machine(self._app, updated.machine_id)
+            if machine.instance_id != instance:
+                raise MachineFailedError(machine.machine_id, "somebody else changed it during the rollout", moved=True)
+            if reason := crash_loop(replace(machine, events=_events_since(machine, before))):
+                break
+            reason = health(machine, since=since)
+            healthy_polls = 0 if reason else healthy_polls + 1
+            if healthy_polls >= HEALTHY_POLLS:
+                return
+            time.sleep(POLL_SECONDS)
+        raise MachineFailedError(updated.machine_id, reason or "it did not stay healthy", moved=True)
+
+    @contextmanager
+    def _lease(self, machine: Machine) -> Iterator[str]:
+        """Holds the machine's lease: nobody else can change it meanwhile."""
+        deadline = time.monotonic() + self._policy.lease_timeout
+        while True:
+            try:
+                nonce = self._client.acquire_lease(
+                    self._app, machine.machine_id, seconds=LEASE_SECONDS, description="secret rotation"
+                )
+                break
+            except ApiError as error:
+                held = error.status == 409  # noqa: PLR2004
+                if not (held or error.transient) or time.monotonic() > deadline:
+                    raise MachineFailedError(machine.machine_id, str(error), moved=False) from error
+                time.sleep(error.retry_after or 2 * POLL_SECONDS)
+        with (
+            ThreadPoolExecutor(max_workers=1) as pool,
+            _Renewal(self._client, self._app, machine.machine_id, nonce) as renewal,
+        ):
+            pool.submit(renewal.run)
+            try:
+                yield nonce
+            finally:
+                renewal.stop()
+                with suppress(ApiError):  # an unreleased lease ends by itself after LEASE_SECONDS
+                    self._client.release_lease(self._app, machine.machine_id, nonce)
+
+    def _roll_back(
+        self,
+        error: MachineFailedError | ApiError,
+        values: Mapping[str, str],
+        restored: Mapping[str, str | None],
+        moved: Sequence[str],
+    ) -> OperatorError:
+        """Brings the previous values back and says how that went."""
+        names = ", ".join(sorted(values))
+        self._report(f"{error}; rolling back")
+        unknown = sorted(set(values) - set(restored))
+        if unknown:
+            # A value that somebody set by hand cannot be read back from Fly, so there is nothing to go back to.
+            return OperatorError(
+                f"The rollout of {names} to Fly app {self._app} failed: {error}.",
+                state=f"{', '.join(unknown)} of {self._app} is already the new value and the hand-made one before it cannot be read back "
+                f"from Fly; restarted machines: {', '.join(sorted(set(moved))) or 'none'}, all others still run with the old value. "
+                "Every old credential is still alive.",
+                next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential.",
+            )
+        try:
+            version = self._client.write_secrets(self._app, restored).version
+            machines = [machine for machine in self._client.list_machines(self._app) if machine.machine_id in moved]
+            if machines:
+                self._move(machines, version, [])
+        except (MachineFailedError, ApiError) as second:
+            return OperatorError(
+                f"The rollout of {names} to Fly app {self._app} failed: {error}. Rolling back failed too: {second}.",
+                state=f"machines {', '.join(sorted(set(moved))) or 'none'} may run with either value; every old and every new credential "
+                "is still alive, so both values work.",
+                next_step="mend what made the machine fail, then `pulumi up`: it delivers again to every machine.",
+            )
+        return OperatorError(
+            f"The rollout of {names} to Fly app {self._app} failed: {error}.",
+            state=f"{self._app} is as before: the previous values are back, on every machine. Every old credential is still alive.",
+            next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential, without minting again.",
+        )
+
+    def _not_written(self, error: ApiError, values: Mapping[str, str]) -> OperatorError:
+        maybe = "it is not known whether the write arrived" if error.ambiguous else "no secret was written"
+        return OperatorError(
+            f"The secrets {', '.join(sorted(values))} could not be delivered: {error}.",
+            state=f"{maybe}; no machine was restarted. Every old credential is still alive.",
+            next_step="`pulumi up` again once Fly answers (status.flyio.net).",
+        )
+
+
+class _Renewal:
+    """Keeps a lease alive from a thread of its own until it is stopped."""
+
+    def __init__(self, client: FlyClient, app: str, machine_id: str, nonce: str) -> None:
+        self._client = client
+        self._app = app
+        self._machine_id = machine_id
+        self._nonce = nonce
+        self._stopped = Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def run(self) -> None:
+        while not self._stopped.wait(LEASE_RENEWAL):
+            with suppress(ApiError):  # the next renewal tries again; an update without the lease is refused by Fly
+                self._client.refresh_lease(self._app, self._machine_id, self._nonce, seconds=LEASE_SECONDS)
+
+
+def _events_since(machine: Machine, before: Machine) -> tuple[Mapping[str, Any], ...]:
+    """The events that the machine did not have before it was updated."""
+    known = {event.get("id") for event in before.events}
+    return tuple(event for event in machine.events if event.get("id") not in known)

@@ -1,0 +1,164 @@
+"""A client of the GitHub API for verification: repositories, secrets' metadata, workflow runs. No Pulumi here.
+
+Source: GitHub's REST API description, "Actions". The secrets themselves are written by pulumi-github.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from components.http import ONCE, REPEATABLE, Api, ApiError
+from components.operator_credentials import endpoint
+
+PAGE = 100
+FINISHED = "completed"
+
+
+def _explain(body: object) -> str:
+    return str(body.get("message", "")) if isinstance(body, dict) else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowRun:
+    """One run of a workflow.
+
+    Attributes:
+        run_id: GitHub's id.
+        status: queued, in_progress, completed, …
+        conclusion: success, failure, … once completed, else "".
+        created_at: When it was queued.
+        url: For people.
+    """
+
+    run_id: int
+    status: str
+    conclusion: str
+    created_at: datetime
+    url: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to a conclusion."""
+        return self.status == FINISHED
+
+
+def _run(body: Mapping[str, Any]) -> WorkflowRun:
+    return WorkflowRun(
+        run_id=int(body["id"]),
+        status=body.get("status") or "",
+        conclusion=body.get("conclusion") or "",
+        created_at=datetime.fromisoformat(body["created_at"]),
+        url=body.get("html_url") or "",
+    )
+
+
+@dataclass(frozen=True)
+class GitHubClient:
+    """Calls GitHub with one token. The base follows `GITHUB_BASE_URL`, the variable that pulumi-github reads."""
+
+    token: str = field(repr=False)
+
+    def _call(self, method: str, path: str, *, operation: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - Api.call's own
+        api = Api(
+            system="GitHub",
+            base_url=endpoint("GITHUB_BASE_URL", "https://api.github.com"),
+            headers={
+                "authorization": f"Bearer {self.token}",
+                "accept": "application/vnd.github+json",
+                "x-github-api-version": "2022-11-28",
+            },
+            secrets=[self.token],
+            explain=_explain,
+            request_id_header="x-github-request-id",
+        )
+        return api.call(method, path, operation=operation, **options)
+
+    def can_push(self, repository: str) -> bool | None:
+        """Whether the token may push to the repository (`owner/name`); None where it cannot see it.
+
+        Raises:
+            ApiError: GitHub refused the token, or did not answer.
+        """
+        try:
+            body = self._call(
+                "GET", f"/repos/{repository}", operation=f"read repository {repository}", policy=REPEATABLE
+            ).json()
+        except ApiError as error:
+            # GitHub answers 404 for "no access" as well.
+            if error.status in {403, 404}:
+                return None
+            raise
+        permissions = body.get("permissions") or {}
+        return bool(permissions.get("push") or permissions.get("admin"))
+
+    def default_branch(self, repository: str) -> str:
+        """The repository's default branch."""
+        body = self._call(
+            "GET", f"/repos/{repository}", operation=f"read repository {repository}", policy=REPEATABLE
+        ).json()
+        return str(body["default_branch"])
+
+    def secret_updated_at(self, repository: str, name: str) -> datetime:
+        """When the Actions secret was last written, in whole seconds of GitHub's clock. The value cannot be read."""
+        path = f"/repos/{repository}/actions/secrets/{name}"
+        body = self._call(
+            "GET", path, operation=f"read the metadata of secret {name} of {repository}", policy=REPEATABLE
+        ).json()
+        return datetime.fromisoformat(body["updated_at"])
+
+    def dispatch(self, repository: str, workflow: str, *, ref: str) -> int | None:
+        """Starts a workflow run and returns its id, or None where this GitHub does not say it.
+
+        GitHub answers with the run since 2026-02 when asked to; GitHub Enterprise Server up to 3.20 refuses the field with 400.
+        """
+        path = f"/repos/{repository}/actions/workflows/{workflow}/dispatches"
+        operation = f"start workflow {workflow} of {repository}"
+        try:
+            response = self._call(
+                "POST", path, operation=operation, json={"ref": ref, "return_run_details": True}, policy=ONCE
+            )
+        except ApiError as error:
+            if error.status != httpx.codes.BAD_REQUEST:
+                raise
+            response = self._call("POST", path, operation=operation, json={"ref": ref}, policy=ONCE)
+        if response.status_code == httpx.codes.NO_CONTENT:
+            return None
+        return int(response.json()["workflow_run_id"])
+
+    def run(self, repository: str, run_id: int) -> WorkflowRun:
+        """One run."""
+        path = f"/repos/{repository}/actions/runs/{run_id}"
+        return _run(self._call("GET", path, operation=f"read workflow run {run_id}", policy=REPEATABLE).json())
+
+    def dispatched_runs(self, repository: str, workflow: str) -> list[WorkflowRun]:
+        """The newest runs of a workflow that were dispatched, newest first, one page."""
+        body = self._call(
+            "GET",
+            f"/repos/{repository}/actions/workflows/{workflow}/runs",
+            operation=f"list the runs of workflow {workflow}",
+            parameters={"event": "workflow_dispatch", "per_page": PAGE},
+            policy=REPEATABLE,
+        ).json()
+        return [_run(each) for each in body["workflow_runs"]]
+
+    def unfinished_runs(self, repository: str) -> list[WorkflowRun]:
+        """All runs of the repository that are not completed, whatever workflow."""
+        runs: dict[int, WorkflowRun] = {}
+        for status in ("queued", "in_progress", "requested", "waiting", "pending"):
+            page = 1
+            while True:
+                body = self._call(
+                    "GET",
+                    f"/repos/{repository}/actions/runs",
+                    operation=f"list the unfinished runs of {repository}",
+                    parameters={"status": status, "per_page": PAGE, "page": page},
+                    policy=REPEATABLE,
+                ).json()
+                runs |= {each["id"]: _run(each) for each in body["workflow_runs"]}
+                if len(body["workflow_runs"]) < PAGE:
+                    break
+                page += 1
+        return sorted(runs.values(), key=lambda run: run.run_id)

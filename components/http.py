@@ -1,0 +1,237 @@
+"""HTTP for all clients: timeouts, retries as data, and errors that never carry a secret.
+
+A message names the system, the operation, the status and the request id. It never holds a header, a body or the query of a URL, because
+the engine prints the text of exceptions verbatim (`docs/operating.md`, "Where values can appear").
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+import tenacity
+
+# Connecting to a healthy API takes well under a second; Fly's `wait` call answers after up to 60 s.
+TIMEOUT = httpx.Timeout(75, connect=10, pool=10)
+# What providers document as transient (Fly: 408, 429, 5xx; Neon: 423, 429, 503; GitHub and Stripe: 429, 5xx).
+TRANSIENT = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
+LONGEST_RETRY_AFTER = 60.0  # seconds; a provider that asks for more gets an error instead of a hanging deployment
+
+
+class ApiError(Exception):
+    """An API call that did not succeed.
+
+    Attributes:
+        system: The external system, for example "Fly".
+        operation: What was tried, for example "write the secrets of app molecule-cp".
+        status: The HTTP status, or None where no answer came.
+        reason: What the system said, less every known secret, or what went wrong with the connection.
+        request_id: The system's id of the request, for its support.
+        retry_after: Seconds that the system asked to wait, or None.
+    """
+
+    def __init__(
+        self,
+        system: str,
+        operation: str,
+        *,
+        status: int | None,
+        reason: str,
+        request_id: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(system, operation, status, reason)
+        self.system = system
+        self.operation = operation
+        self.status = status
+        self.reason = reason
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        answer = "no answer" if self.status is None else f"status {self.status}"
+        request = f" (request {self.request_id})" if self.request_id else ""
+        return f"{self.system}: could not {self.operation}: {answer}: {self.reason}{request}"
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the system may have acted all the same: it gave no answer, or failed after it took the request."""
+        return (
+            self.status is None
+            or self.status >= httpx.codes.INTERNAL_SERVER_ERROR
+            or self.status == httpx.codes.REQUEST_TIMEOUT
+        )
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.status is None or self.status in TRANSIENT
+
+    @property
+    def refused(self) -> bool:
+        """Whether the credential of the call was refused (401)."""
+        return self.status == httpx.codes.UNAUTHORIZED
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How often a call that may be repeated is repeated.
+
+    Attributes:
+        attempts: Calls in all.
+        first_wait: Seconds before the second call; doubles each time, with jitter, unless the system says how long to wait.
+        longest_wait: Seconds at most between two calls.
+        also: Statuses that this call may be repeated on, beside those that are always transient.
+    """
+
+    attempts: int = 5
+    first_wait: float = 0.5
+    longest_wait: float = 8.0
+    also: frozenset[int] = frozenset()
+
+
+REPEATABLE = RetryPolicy()
+ONCE = RetryPolicy(attempts=1)
+
+
+def retrying(policy: RetryPolicy) -> tenacity.Retrying:
+    """A tenacity loop for `policy`: transient errors are tried again, `Retry-After` is obeyed."""
+    back_off = tenacity.wait_exponential_jitter(
+        initial=policy.first_wait, max=policy.longest_wait, jitter=policy.first_wait
+    )
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, ApiError) and error.retry_after is not None:
+            return error.retry_after
+        return back_off(state)
+
+    def again(error: BaseException) -> bool:
+        if not isinstance(error, ApiError) or (error.retry_after or 0) > LONGEST_RETRY_AFTER:
+            return False
+        return error.transient or error.status in policy.also
+
+    return tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(policy.attempts),
+        wait=wait,
+        retry=tenacity.retry_if_exception(again),
+        reraise=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """One system's HTTP API.
+
+    Attributes:
+        system: Its name in messages.
+        base_url: What paths are added to, without a slash at the end.
+        headers: Sent with every request.
+        secrets: Values that must not appear in a message, whatever the system answers.
+        explain: Finds the system's own explanation in the body of a failed answer.
+        request_id_header: Where the system names the request.
+    """
+
+    system: str
+    base_url: str
+    headers: Mapping[str, str]
+    secrets: Collection[str] = ()
+    explain: Callable[[object], str] = lambda _body: ""
+    request_id_header: str = "x-request-id"
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        operation: str,
+        json: object = None,
+        parameters: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        policy: RetryPolicy = ONCE,
+        secrets: Collection[str] = (),
+        timeout: httpx.Timeout | float = TIMEOUT,
+    ) -> httpx.Response:
+        """Makes one call, repeated as `policy` says, and returns the answer.
+
+        Args:
+            method: HTTP method.
+            path: Below the base URL, with a slash in front.
+            operation: What the call does, as it reads after "could not".
+            json: The body.
+            parameters: The query.
+            headers: Beside those of the API.
+            policy: `REPEATABLE` only for calls that may be made twice.
+            secrets: Values in this call that must not appear in a message.
+            timeout: Seconds for one attempt.
+
+        Raises:
+            ApiError: The answer was not 2xx, or there was none.
+        """
+        concealed = [*self.secrets, *secrets]
+
+        def attempt() -> httpx.Response:
+            try:
+                response = CLIENT.request(
+                    method,
+                    self.base_url + path,
+                    json=json,
+                    params=parameters,
+                    headers={**self.headers, **(headers or {})},
+                    timeout=timeout,
+                )
+            except httpx.HTTPError as error:
+                reason = conceal(str(error) or type(error).__name__, concealed)
+                # `from None`: the original carries the request with its headers.
+                raise ApiError(self.system, operation, status=None, reason=reason) from None
+            if not response.is_success:
+                raise self._error(response, operation, concealed)
+            return response
+
+        return retrying(policy)(attempt)
+
+    def _error(self, response: httpx.Response, operation: str, concealed: Collection[str]) -> ApiError:
+        try:
+            reason = self.explain(response.json())
+        except ValueError:
+            reason = ""
+        return ApiError(
+            self.system,
+            operation,
+            status=response.status_code,
+            reason=conceal(reason, concealed) or response.reason_phrase or "no explanation",
+            request_id=conceal(response.headers.get(self.request_id_header, ""), concealed),
+            retry_after=_retry_after(response.headers.get("retry-after")),
+        )
+
+
+# One client for the process: connections are reused across calls and worker threads (httpx.Client is thread-safe). Proxies of the
+# environment are honoured, redirects are not followed: no API here redirects, and a redirect would carry the token elsewhere.
+CLIENT = httpx.Client(limits=httpx.Limits(max_keepalive_connections=20, keepalive_expiry=30))
+LONGEST_REASON = 300
+
+
+def conceal(text: str, secrets: Collection[str]) -> str:
+    """The text on one line, shortened, with every secret in it replaced."""
+    for secret in secrets:
+        for part in {secret, *secret.split(), *secret.split(",")}:
+            # Short fragments ("FlyV1") are scheme names, not secrets.
+            if len(part) > 8:  # noqa: PLR2004
+                text = text.replace(part, "***")
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…"
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Seconds to wait: the header holds seconds or an HTTP date (RFC 9110, section 10.2.3)."""
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
+    except ValueError:
+        return None

@@ -1,0 +1,178 @@
+"""Minting and revoking, whatever the provider: what the dynamic providers in `provider.py` do. No Pulumi here."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from components.errors import OperatorError
+from components.http import ApiError
+from components.issuers import Issuer
+from components.keyring import Credential, Issued, holders_of_another_value, sentence, turn_to
+from components.secret import Family
+
+POLL_SECONDS = 2.0  # between two proofs that a revoked credential is refused
+
+
+def make_current(
+    issuer: Issuer, family: Family, generation: int, *, keyring: Sequence[Credential] | None
+) -> tuple[Credential, list[Credential]]:
+    """Makes one generation's credential the current one: an earlier one that still lives, or a new one.
+
+    Args:
+        issuer: The provider.
+        family: Names the credential.
+        generation: Which one.
+        keyring: What the stack knows. None when it knows nothing at all (first deployment, lost state): then live credentials of the
+            family are left alone, since consumers may hold them; they die at the next revocation, after verification.
+
+    Returns:
+        The current credential and the whole keyring.
+
+    Raises:
+        OperatorError: Nothing was minted, or what was minted has been revoked again.
+    """
+    name = family.credential_name(generation)
+    try:
+        turn = turn_to(generation, keyring=keyring or (), listed=issuer.issued(), family=family)
+        if turn.reuse is not None:
+            return turn.reuse, [turn.reuse, *turn.keep]
+        if keyring is not None:
+            for orphan in turn.orphans:
+                issuer.revoke(orphan)
+    except ApiError as error:
+        raise OperatorError(
+            f"{family.secret}: no credential was minted: {error}.",
+            state="nothing was delivered; every old credential is still alive.",
+            next_step="`pulumi up` again once the provider answers.",
+        ) from error
+    try:
+        minted = issuer.mint(name)
+    except ApiError as error:
+        raise OperatorError(
+            f"{family.secret}: could not mint {name}: {error}.",
+            state="nothing was delivered; every old credential is still alive."
+            + (" One that nobody holds may have been minted; the next run revokes it." if error.ambiguous else ""),
+            next_step="`pulumi up` again.",
+        ) from error
+    current = Credential(
+        generation=generation,
+        credential_id=minted.credential_id,
+        name=name,
+        value=minted.value,
+        created_at=minted.created_at,
+    )
+    return current, [current, *turn.keep]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a revocation leaves behind. No values.
+
+    Attributes:
+        revoked: Ids of the credentials that are now proven dead, with their names.
+        unmanaged: Live credentials at the same provider that nobody asked to revoke.
+    """
+
+    revoked: tuple[Issued, ...]
+    unmanaged: tuple[Issued, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevocationOrder:
+    """What is to be revoked, and what has to be true first.
+
+    Attributes:
+        family: Whose credentials die.
+        verified: The credential that stays.
+        holdings: The fingerprint of what each location holds.
+        subject: What has to be verified: this turn of the credential, held by these locations.
+        verified_subject: What the last successful verification was about.
+        known: Credentials whose values can prove their death.
+        also: Ids outside the family that the operator lists.
+        proof_timeout: Seconds for the provider to refuse every dead credential.
+    """
+
+    family: Family
+    verified: Credential
+    holdings: Mapping[str, str]
+    subject: str
+    verified_subject: str
+    known: tuple[Credential, ...]
+    also: tuple[str, ...]
+    proof_timeout: float
+
+
+def revoke_all_but(issuer: Issuer, order: RevocationOrder, *, sleep: Callable[[float], None] = time.sleep) -> Verdict:
+    """Revokes every credential of a family but the verified one, and proves that each is dead.
+
+    Raises:
+        OperatorError: A location holds another value, the locations were not verified as they are now, or the credential that is to stay
+            is not alive (each: nothing was revoked); a call failed, or a revoked credential is still accepted.
+    """
+    secret = order.family.secret
+    others = holders_of_another_value(value=order.verified.value, holdings=order.holdings)
+    if others:
+        raise OperatorError(
+            f"{secret}: the old credential is not revoked: {', '.join(others)} does not hold generation {order.verified.generation}.",
+            state="every credential is still alive, so both values work.",
+            next_step="`pulumi up` without --target: it delivers to every location, verifies, and then revokes.",
+        )
+    if order.subject != order.verified_subject:
+        raise OperatorError(
+            f"{secret}: the old credential is not revoked: generation {order.verified.generation} is delivered, but not verified.",
+            state="every credential is still alive, so both values work.",
+            next_step="`pulumi up` without --target: it verifies, and then revokes.",
+        )
+    try:
+        listed = issuer.issued()
+        _assert_verified_lives(order, listed)
+        doomed = sentence(verified_id=order.verified.credential_id, listed=listed, family=order.family, also=order.also)
+        for issued in doomed.condemned:
+            issuer.revoke(issued.credential_id)
+        dead = (*doomed.condemned, *doomed.dead)
+        _prove_death(issuer, order, dead, sleep)
+    except ApiError as error:
+        raise OperatorError(
+            f"{secret}: the old credential may still be alive: {error}.",
+            state=f"every location works with generation {order.verified.generation}, which is verified.",
+            next_step="`pulumi up` again: it goes on with the revocation.",
+        ) from error
+    return Verdict(revoked=doomed.condemned, unmanaged=doomed.unmanaged)
+
+
+def _assert_verified_lives(order: RevocationOrder, listed: Iterable[Issued]) -> None:
+    if any(issued.live and issued.credential_id == order.verified.credential_id for issued in listed):
+        return
+    raise OperatorError(
+        f"{order.family.secret}: the provider does not list the verified credential {order.verified.credential_id} as alive.",
+        state="nothing was revoked by this run; consumers may be broken, if somebody revoked that credential by hand.",
+        next_step="bump the counter and `pulumi up`: that mints, delivers and verifies a new one.",
+    )
+
+
+def _prove_death(
+    issuer: Issuer, order: RevocationOrder, dead: Sequence[Issued], sleep: Callable[[float], None]
+) -> None:
+    """Waits until the provider refuses each dead credential: by its value where it is known, else by the provider's list."""
+    ids = {issued.credential_id for issued in dead}
+    values = {each.credential_id: each.value for each in order.known if each.credential_id in ids}
+    deadline = time.monotonic() + order.proof_timeout
+    while True:
+        accepted = [each for each, value in values.items() if not issuer.refuses(value)]
+        by_list = {issued.credential_id for issued in issuer.issued() if issued.live} if ids - values.keys() else set()
+        alive = sorted({*accepted, *(by_list & ids)})
+        if not alive:
+            return
+        if time.monotonic() > deadline:
+            raise OperatorError(
+                f"{order.family.secret}: {', '.join(alive)} was revoked {order.proof_timeout:g} s ago and is still accepted.",
+                state=f"every location works with generation {order.verified.generation}, which is verified.",
+                next_step="`pulumi up` again looks once more; if the credential lives on, ask the provider's support.",
+            )
+        sleep(POLL_SECONDS)
+
+
+def now() -> str:
+    """The time, RFC 3339, UTC, whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0).isoformat()

@@ -1,0 +1,106 @@
+"""What a managed secret is: the declaration that `__main__.py` is made of.
+
+Plain data. The vocabulary is that of the README: a *generation* is the value of a rotation counter, a *credential* a minted value of
+one generation, a *family* all generations of one secret of one stack at its provider, a *location* a place where the value is delivered.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issuer:
+    """Who mints the credential of a secret, and with which settings.
+
+    Attributes:
+        kind: A key of `components.issuers.ISSUERS`.
+        settings: The keyword arguments of that issuer. No secret values: they are kept in the state in plaintext.
+    """
+
+    kind: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlySecret:
+    """A location: the secret of a Fly app, read by all its machines when they boot."""
+
+    app: str
+
+    def __str__(self) -> str:
+        return f"Fly app {self.app}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositorySecret:
+    """A location: an Actions secret of a GitHub repository, read by workflow jobs when they start."""
+
+    owner: str
+    repository: str
+
+    @property
+    def full_name(self) -> str:
+        """The repository as GitHub writes it, `owner/name`."""
+        return f"{self.owner}/{self.repository}"
+
+    def __str__(self) -> str:
+        return f"GitHub repository {self.full_name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A module of `components.verification` and what it is told. `settings` holds no secret values."""
+
+    module: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secret:
+    """One row of the secret map.
+
+    Attributes:
+        name: The name of the environment variable that consumers read.
+        issuer: Who mints it.
+        fly: Fly apps that hold it. Delivered first.
+        repositories: GitHub repositories that hold it. Delivered after every Fly app (the runbook: "Fly secrets first, then GHA").
+        probe: Proves that the credential is good, before it is delivered anywhere.
+        verification: Proves that the consumers work with the new value, before the old one is revoked.
+    """
+
+    name: str
+    issuer: Issuer
+    fly: tuple[FlySecret, ...]
+    repositories: tuple[RepositorySecret, ...] = ()
+    probe: Check
+    verification: Check
+
+    @property
+    def locations(self) -> tuple[FlySecret | RepositorySecret, ...]:
+        """Every location, in the order of delivery."""
+        return (*self.fly, *self.repositories)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """All generations of one secret of one stack at its provider, found again by name after a crash."""
+
+    app: str
+    stack: str
+    secret: str
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the whole family begin with."""
+        return f"{self.app}-rotation-{self.stack}-{self.secret}-g"
+
+    def credential_name(self, generation: int) -> str:
+        """The remote name of one generation's credential, the same in every run."""
+        return f"{self.prefix}{generation}"
+
+    def generation_of(self, name: str) -> int | None:
+        """The generation that a remote name stands for, or None where it is not of this family."""
+        digits = name.removeprefix(self.prefix)
+        if digits == name or not digits.isascii() or not digits.isdigit():
+            return None
+        return int(digits)

@@ -1,0 +1,224 @@
+"""The stack's config as one typed value, and everything about it that can be refused without a network. No Pulumi here.
+
+Keys, types and defaults are described in `Pulumi.yaml`; what is here is what its schema cannot say.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from components.errors import RefusedError, refusals
+
+# Go's time.ParseDuration, as Fly's expiry is read: hours, minutes and seconds are what makes sense here.
+GO_DURATION = re.compile(r"(\d+h)?(\d+m)?(\d+s)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The stack's config. Times are in seconds; see `Pulumi.yaml` for what each key means."""
+
+    app: str
+    tenant_app: str
+    control_plane_url: str
+    owner: str
+    repository: str
+    workflow: str
+    workflow_ref: str
+    deploy_token_app: str
+    deploy_token_profile: str
+    deploy_token_expiry: str
+    org_owner_user_id: str
+    max_unavailable: float
+    health_timeout: int
+    org_timeout: int
+    workflow_timeout: int
+    ci_timeout: int
+    revocation_timeout: int
+
+
+def load(get: Callable[[str], str | None], *, owner: str | None) -> Settings:
+    """Reads and checks the settings.
+
+    Args:
+        get: Looks a key up; `Pulumi.yaml` has given it a value of the right type.
+        owner: pulumi-github's own key `github:owner`.
+
+    Raises:
+        RefusedError: With every setting that is wrong.
+    """
+    errors: list[RefusedError] = []
+    if not owner:
+        errors.append(
+            RefusedError(
+                "The config has no `github:owner`, so it is not known whose repository is meant.",
+                next_step="pulumi config set github:owner Molecule-AI",
+            )
+        )
+    profile = get("deployTokenProfile") or ""
+    if profile not in {"deploy", "deploy_organization"}:
+        errors.append(_wrong("deployTokenProfile", profile, "`deploy` or `deploy_organization`"))
+    expiry = get("deployTokenExpiry") or ""
+    if not expiry or not GO_DURATION.fullmatch(expiry):
+        errors.append(_wrong("deployTokenExpiry", expiry, "a duration such as `8760h0m0s`"))
+    unavailable = _max_unavailable(get("maxUnavailable") or "")
+    if unavailable is None:
+        errors.append(
+            _wrong(
+                "maxUnavailable", get("maxUnavailable"), "a number of machines such as `2`, or a share such as `33%`"
+            )
+        )
+    names = {key: get(key) or "" for key in NAMES}
+    errors.extend(_wrong(key, name, "a name") for key, name in names.items() if not name)
+    timeouts = {key: _seconds(get(key), key, errors) for key in TIMEOUTS}
+    if errors:
+        raise refusals(errors)
+    return Settings(
+        app=names["app"],
+        tenant_app=names["tenantApp"],
+        control_plane_url=names["controlPlaneUrl"],
+        owner=owner or "",
+        repository=names["repository"],
+        workflow=names["workflow"],
+        workflow_ref=get("workflowRef") or "",
+        deploy_token_app=names["deployTokenApp"],
+        deploy_token_profile=profile,
+        deploy_token_expiry=expiry,
+        org_owner_user_id=names["orgOwnerUserId"],
+        max_unavailable=unavailable or 1,
+        **{field: timeouts[key] for key, field in TIMEOUTS.items()},
+    )
+
+
+NAMES = ("app", "tenantApp", "controlPlaneUrl", "repository", "workflow", "deployTokenApp", "orgOwnerUserId")
+TIMEOUTS = {
+    "healthTimeout": "health_timeout",
+    "orgTimeout": "org_timeout",
+    "workflowTimeout": "workflow_timeout",
+    "ciTimeout": "ci_timeout",
+    "revocationTimeout": "revocation_timeout",
+}
+
+
+def _seconds(text: str | None, key: str, errors: list[RefusedError]) -> int:
+    if text and text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    errors.append(_wrong(key, text, "a positive whole number of seconds"))
+    return 0
+
+
+def _max_unavailable(text: str) -> float | None:
+    """A share (`33%` → 0.33) or a number of machines (`2` → 2); None where it is neither."""
+    digits = text.strip().removesuffix("%")
+    if not digits.isascii() or not digits.isdigit() or int(digits) < 1:
+        return None
+    if text.strip().endswith("%"):
+        # All at once is not a rolling restart.
+        return int(digits) / 100 if int(digits) < 100 else None  # noqa: PLR2004
+    return int(digits)
+
+
+def _wrong(key: str, value: object, expected: str) -> RefusedError:
+    return RefusedError(
+        f"The config key `{key}` is {value!r}; it has to be {expected}.", next_step=f"pulumi config set {key} …"
+    )
+
+
+def rotations(raw: object, *, managed: Collection[str], not_managed: Mapping[str, str]) -> dict[str, int]:
+    """The requested generation of every listed secret.
+
+    Args:
+        raw: The config key `rotations`.
+        managed: Names that can be rotated.
+        not_managed: Names of the map that cannot, with the reason.
+
+    Raises:
+        RefusedError: With every entry that is wrong.
+    """
+    if not isinstance(raw, Mapping):
+        raise _wrong("rotations", raw, "a map from secret to generation")
+    errors: list[RefusedError] = []
+    generations: dict[str, int] = {}
+    for name, value in raw.items():
+        if name in not_managed:
+            errors.append(RefusedError(f"{name} cannot be rotated here: {not_managed[name]}", next_step=_remove(name)))
+        elif name not in managed:
+            errors.append(_unknown(str(name), managed))
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            errors.append(
+                RefusedError(
+                    f"The rotation counter of {name} is {value!r}; it has to be a positive whole number.",
+                    next_step=f"pulumi config set --path 'rotations.{name}' 1 (or one more than the generation of the last rotation)",
+                )
+            )
+        else:
+            generations[name] = value
+    if errors:
+        raise refusals(errors)
+    return generations
+
+
+def _unknown(name: str, managed: Collection[str]) -> RefusedError:
+    nearest = difflib.get_close_matches(name.upper(), managed, n=1, cutoff=0.4)
+    hint = f" Did you mean {nearest[0]}?" if nearest else f" Known: {', '.join(sorted(managed))}."
+    return RefusedError(f"`rotations` lists {name}, which is no secret of this program.{hint}", next_step=_remove(name))
+
+
+def _remove(name: str) -> str:
+    return f"pulumi config rm --path 'rotations.{name}'"
+
+
+def unmanaged_to_revoke(raw: object, *, rotated: Collection[str]) -> dict[str, list[str]]:
+    """Per secret, the ids of unmanaged credentials that are to be revoked once the secret is verified.
+
+    Raises:
+        RefusedError: It is no map from a rotated secret to a list of ids.
+    """
+    if not isinstance(raw, Mapping):
+        raise _wrong("revokeUnmanaged", raw, "a map from secret to a list of credential ids")
+    ids: dict[str, list[str]] = {}
+    for name, listed in raw.items():
+        if name not in rotated:
+            raise RefusedError(
+                f"`revokeUnmanaged` lists {name}, which `rotations` does not list: nothing of it is touched.",
+                next_step=f"pulumi config rm --path 'revokeUnmanaged.{name}', or add {name} to `rotations`.",
+            )
+        if not isinstance(listed, list) or not all(isinstance(each, str) and each for each in listed):
+            raise _wrong(
+                f"revokeUnmanaged.{name}", listed, "a list of credential ids, as the output `secrets` shows them"
+            )
+        ids[str(name)] = sorted(set(listed))
+    return ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a secret is, from the stack's own state.
+
+    Attributes:
+        current: The generation whose credential was minted last; 0 for none.
+        verified: The generation verified last; 0 for none.
+    """
+
+    current: int = 0
+    verified: int = 0
+
+
+def assert_no_step_back(requested: Mapping[str, int], progress: Mapping[str, Progress]) -> None:
+    """Refuses counters below the generation verified last. The same generation is allowed: it abandons a newer one.
+
+    Raises:
+        RefusedError: With every counter that is too low.
+    """
+    errors = [
+        RefusedError(
+            f"The rotation counter of {name} is {generation}, lower than generation {progress[name].verified}, which was verified last: "
+            "credentials of earlier generations are revoked.",
+            next_step=f"pulumi config set --path 'rotations.{name}' {progress[name].verified + 1} to rotate, "
+            f"or {progress[name].verified} to keep what is verified.",
+        )
+        for name, generation in requested.items()
+        if name in progress and generation < progress[name].verified
+    ]
+    if errors:
+        raise refusals(errors)

@@ -1,0 +1,125 @@
+"""What all checks share: their settings, progress lines, deadlines, the report."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from components.errors import OperatorError
+from components.http import ApiError
+from components.lifecycle import now
+
+SETTINGS_VARIABLE = "ROTATION_CHECK"
+POLL_SECONDS = 1.0
+
+
+# Set once one check has failed or the process is ended: the others stop waiting and clean up.
+_ending = threading.Event()
+
+
+class CheckFailedError(Exception):
+    """A consumer does not work, or could not be shown to work. The text is for the operator; never holds a secret value."""
+
+
+class EndedError(CheckFailedError):
+    """A check that stopped waiting because another one failed."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A point in time after which a check gives up.
+
+    Attributes:
+        seconds: How long it had.
+    """
+
+    seconds: float
+    _end: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_end", time.monotonic() + self.seconds)
+
+    def poll(self, done: Callable[[], bool], *, waiting_for: str) -> None:
+        """Calls `done` every second until it is true.
+
+        Raises:
+            CheckFailedError: The time was up first.
+            EndedError: Another check has failed.
+        """
+        last_line = time.monotonic()
+        while not done():
+            if _ending.is_set():
+                raise EndedError(waiting_for)
+            if time.monotonic() > self._end:
+                raise CheckFailedError(f"{waiting_for}: not within {self.seconds:g} s")
+            if time.monotonic() - last_line > 10:  # noqa: PLR2004 - a line every ten seconds shows that it is alive
+                progress(f"waiting: {waiting_for}")
+                last_line = time.monotonic()
+            time.sleep(POLL_SECONDS)
+
+
+Check = Callable[[], str]
+
+
+def run(secret: str, verify: Callable[[Mapping[str, Any]], None]) -> NoReturn:
+    """Runs a check as a process: settings in, report out, exit status 0 or 1.
+
+    Args:
+        secret: The name of the secret, for messages.
+        verify: Gets the settings; raises CheckFailedError, OperatorError or ApiError.
+    """
+    # Ended from outside (Ctrl-C, `pulumi cancel`): unwind, so that whatever was made is cleaned up.
+    signal.signal(signal.SIGTERM, _end)
+    settings = json.loads(os.environ[SETTINGS_VARIABLE])
+    try:
+        verify(settings["settings"])
+    except (CheckFailedError, ApiError) as error:
+        print(
+            f"{secret} generation {settings['generation']}: {error}\n"
+            f"  State: {settings['state_if_failed']}\n"
+            f"  Next:  mend that, then `pulumi up`: it checks again, without minting again.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    except OperatorError as error:
+        print(f"{secret} generation {settings['generation']}: {error}", file=sys.stderr)
+        sys.exit(1)
+    print(json.dumps({"generation": settings["generation"], "subject": settings["subject"], "verified_at": now()}))
+    sys.exit(0)
+
+
+def _end(*_: object) -> NoReturn:
+    _ending.set()
+    sys.exit(143)
+
+
+def progress(line: str) -> None:
+    """A line that the operator sees while the check runs."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def together(checks: Mapping[str, Check]) -> None:
+    """Runs checks side by side; each returns its evidence. The first failure ends the waiting of the others.
+
+    Raises:
+        CheckFailedError: With every check that failed.
+    """
+    failures: list[str] = []
+    with ThreadPoolExecutor(max_workers=len(checks)) as pool:
+        futures = {pool.submit(check): name for name, check in checks.items()}
+        for future in as_completed(futures):
+            try:
+                progress(f"{futures[future]}: {future.result()}")
+            except EndedError:
+                pass  # the failure that ended it is reported
+            except (CheckFailedError, ApiError) as error:
+                _ending.set()
+                failures.append(f"{futures[future]}: {error}")
+    if failures:
+        raise CheckFailedError("; ".join(sorted(failures)))

@@ -1,0 +1,23 @@
+"""Probe of a Fly token, before it is delivered: it lists the machines of its app. The token comes on standard input."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from components.fly.client import FlyClient
+from components.http import ApiError
+from components.verification import check
+
+
+def probe(settings: Mapping[str, Any]) -> None:
+    """Raises CheckFailedError unless the token on standard input reaches its app."""
+    app = settings["app"]
+    try:
+        FlyClient(token=sys.stdin.read()).list_machines(app)
+    except ApiError as error:
+        raise check.CheckFailedError(f"the new token cannot list the machines of {app}: {error}") from None
+    check.progress(f"the new token lists the machines of {app}")
+
+
+if __name__ == "__main__":
+    check.run("FLY_API_TOKEN", probe)
