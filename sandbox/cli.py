@@ -1,0 +1,404 @@
+"""The command line of the sandbox: `python -m sandbox --help`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+
+from sandbox import server, switches
+from sandbox.admin import ADMIN_TOKEN
+from sandbox.faults import Effect
+from sandbox.fly import machines, supervisor
+from sandbox.world import HOST, SETTINGS, SandboxError, World
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+START_TIMEOUT: Final = server.READY_TIMEOUT
+STOP_TIMEOUT: Final = 20.0
+"""Seconds; every machine has five to end."""
+PASSPHRASE: Final = "sandbox"  # noqa: S105 - protects nothing but a rehearsal
+"""Of the file backend: fixed, because the encryption salt of the stack `sandbox` is in the repository."""
+_ROOT: Final = Path(__file__).resolve().parents[1]
+_OPTIONS: Final = {
+    "--revocation-delay": "revocation_delay",
+    "--boot-time": "boot_time",
+    "--check-interval": "check_interval",
+    "--secrets-lag": "secrets_lag",
+    "--restart-backoff": "restart_backoff",
+    "--proxy-patience": "proxy_patience",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, or 1 after saying on standard error what is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except SandboxError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, description: str, *, needs_directory: bool = True) -> argparse.ArgumentParser:  # noqa: ANN401
+        found = commands.add_parser(name, help=description, description=description)
+        found.set_defaults(run=run)
+        found.add_argument("--dir", type=Path, required=needs_directory, metavar="DIR", help="the sandbox's folder")
+        return found
+
+    start = command("start", _start, "start a new sandbox, or resume the one in DIR")
+    start.add_argument("--detach", action="store_true", help="return when everything is healthy; log: DIR/sandbox.log")
+    start.add_argument("--machines", type=_positive, default=2, help="control-plane machines of a new sandbox")
+    start.add_argument("--rate-limits", action="store_true", help=SETTINGS["rate_limits"].description)
+    for option, setting in _OPTIONS.items():
+        start.add_argument(option, dest=setting, metavar="SECONDS", help=SETTINGS[setting].description)
+
+    command("stop", _stop, "stop the sandbox and its machines; what they did stays in DIR")
+    command("env", _env, "print `export` lines: endpoints and the operator's credentials")
+    command("inspect", _inspect, "print the truth as JSON", needs_directory=False)
+
+    setting_names = ", ".join(f"{name} ({setting.description})" for name, setting in SETTINGS.items())
+    change = command("set", _set, f"change settings; KEY= restores the default. Keys: {setting_names}")
+    change.add_argument("settings", nargs="+", metavar="KEY=VALUE")
+    unset = command("unset", _unset, "restore settings to their defaults")
+    unset.add_argument("settings", nargs="+", metavar="KEY")
+
+    fault = command("fault", _fault, "make the n-th matching request fail")
+    fault.add_argument("--provider", help="fly, registry, github, control-plane, tenant, control-plane-database")
+    fault.add_argument(
+        "--match",
+        nargs=2,
+        metavar=("METHOD", "PATH-REGEX"),
+        help="METHOD or *; the expression is searched in the path, for GraphQL in '/graphql <root field>'",
+    )
+    fault.add_argument("--nth", type=_positive, default=1, help="the first matching request to fail (default 1)")
+    fault.add_argument("--count", type=_positive, default=1, help="how many in a row (default 1)")
+    fault.add_argument("--retry-after", type=int, metavar="SECONDS", help="with --status: the Retry-After header")
+    effect = fault.add_mutually_exclusive_group(required=True)
+    effect.add_argument("--status", type=int, metavar="CODE", help="answer with this status; nothing is done")
+    effect.add_argument("--timeout", action="store_true", help="never answer")
+    effect.add_argument("--drop-before", action="store_true", help="close the connection; nothing is done")
+    effect.add_argument("--drop-after", action="store_true", help="do it, then close the connection unanswered")
+    effect.add_argument("--latency", type=int, metavar="MS", help="answer later")
+    effect.add_argument("--clear", action="store_true", help="remove all faults")
+    effect.add_argument("--list", action="store_true", help="print all faults, with the requests they saw")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+# -- start and stop ----------------------------------------------------------------------------------------------------
+
+
+def _start(options: argparse.Namespace) -> int:
+    directory: Path = options.dir
+    if _running(directory) is not None:
+        return _already_running(directory)
+    if options.detach:
+        return _start_detached(directory)
+    settings = {name: getattr(options, name) for name in _OPTIONS.values() if getattr(options, name) is not None}
+    if options.rate_limits:
+        settings["rate_limits"] = "1"
+    sys.stderr.write(f"Serving the sandbox in {directory} until Ctrl-C or `python -m sandbox stop`.\n")
+    asyncio.run(server.serve(directory, machines=options.machines, settings=settings))
+    return 0
+
+
+def _already_running(directory: Path) -> int:
+    try:
+        unhealthy = _await_ready(directory, None)
+    except SandboxError as error:
+        sys.stderr.write(f"A sandbox runs in {directory} already, but not well. {error}\n")
+        return 1
+    if unhealthy:
+        sys.stderr.write(f"A sandbox runs in {directory} already, but not healthy: {', '.join(unhealthy)}.\n")
+        return 1
+    sys.stdout.write(f"A sandbox runs in {directory} already, and is healthy.\n")
+    return 0
+
+
+def _start_detached(directory: Path) -> int:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = directory / "sandbox.log"
+    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
+    with log.open("ab") as output:
+        log.chmod(0o600)
+        began = output.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sandbox", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,
+        )
+    try:
+        unhealthy = _await_ready(directory, process)
+    except SandboxError as error:
+        with log.open("rb") as lines:
+            lines.seek(began)
+            said = lines.read().decode(errors="replace").strip()
+        raise SandboxError(said or str(error)) from error
+    if unhealthy:
+        sys.stderr.write(
+            f"The sandbox in {directory} runs, but these machines are not healthy after {START_TIMEOUT:.0f} s: "
+            f"{', '.join(unhealthy)}. See `python -m sandbox inspect --dir {directory}`.\n"
+        )
+        return 1
+    with contextlib.closing(World(directory, create=False)) as world:
+        sys.stdout.write(
+            f"Sandbox in {directory}: healthy (process {process.pid}).\n"
+            f"  control plane  {world.url('control-plane')}\n"
+            f"  Fly            {world.url('fly')}\n"
+            f"  GitHub         {world.url('github')}\n"
+            f'Next: eval "$(python -m sandbox env --dir {shlex.quote(str(directory))})"\n'
+        )
+    return 0
+
+
+def _await_ready(directory: Path, process: subprocess.Popen[bytes] | None) -> list[str]:
+    """Wait until the server is ready; return the machines that are unhealthy when the time is over.
+
+    Raises `SandboxError` if the process ends or never answers.
+    """
+    deadline = time.monotonic() + START_TIMEOUT
+    state: dict[str, Any] | None = None
+    while time.monotonic() < deadline:
+        if process is not None and process.poll() is not None:
+            raise SandboxError(f"The server ended with status {process.returncode}.")
+        if _running(directory) is not None:
+            with contextlib.suppress(SandboxError, OSError):
+                state = _call(directory, "GET", "/health")
+                if state["ready"]:
+                    return []
+        time.sleep(0.05)
+    if state is None:
+        raise SandboxError(f"The server did not answer within {START_TIMEOUT:.0f} s.")
+    return [str(name) for name in state["unhealthy"]] or ["the server"]
+
+
+def _running(directory: Path) -> psutil.Process | None:
+    """Return the server's process, if it lives."""
+    try:
+        note = json.loads((directory / "sandbox.pid").read_text())
+        process = psutil.Process(note["pid"])
+        same = abs(process.create_time() - note["started"]) < 0.01  # noqa: PLR2004 - clock ticks are 10 ms
+    except (OSError, ValueError, psutil.Error):
+        return None
+    return process if same and _alive(process) else None
+
+
+def _stop(options: argparse.Namespace) -> int:
+    process = _running(options.dir)
+    if process is None:
+        _end_orphans(options.dir)
+        sys.stdout.write(f"No sandbox runs in {options.dir}.\n")
+        return 0
+    processes = [process, *process.children(recursive=True)]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGTERM)
+    for left in _left(processes, STOP_TIMEOUT):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
+    _left(processes, STOP_TIMEOUT)
+    sys.stdout.write(f"The sandbox in {options.dir} is stopped.\n")
+    return 0
+
+
+def _left(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Wait until all have ended and return those that have not after `timeout` seconds.
+
+    A zombie has ended: who collects it, and when, is not ours to wait for.
+    """
+    deadline = time.monotonic() + timeout
+    left = list(processes)
+    while left and time.monotonic() < deadline:
+        left = [process for process in left if _alive(process)]
+        time.sleep(0.02)
+    return left
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _end_orphans(directory: Path) -> None:
+    """End machines that outlived a server which was killed; they end themselves, this does not rely on it."""
+    with (
+        contextlib.suppress(SandboxError, sqlite3.OperationalError),
+        contextlib.closing(World(directory, create=False)) as world,
+    ):
+        for machine in machines.listing(world):
+            supervisor.end_stale(machine)
+
+
+# -- looking -----------------------------------------------------------------------------------------------------------
+
+
+def _env(options: argparse.Namespace) -> int:
+    with contextlib.closing(World(options.dir, create=False)) as world:
+        state = world.directory / "state"
+        state.mkdir(mode=0o700, exist_ok=True)
+        fly, github = world.url("fly"), world.url("github")
+        variables = {
+            "SANDBOX_DIR": str(world.directory),
+            "FLY_API_BASE_URL": fly,
+            "FLY_FLAPS_BASE_URL": fly,
+            "FLY_UIEX_BASE_URL": fly,
+            "FLY_METRICS_BASE_URL": fly,
+            "FLY_REGISTRY_URL": world.url("registry"),
+            "FLY_SEND_METRICS": "0",
+            "FLY_SYNTHETICS_AGENT": "0",
+            "FLY_NO_UPDATE_CHECK": "1",
+            "FLY_NO_INCIDENTS_CHECK": "1",
+            "FLY_CONFIG_DIR": str(world.directory / "fly"),
+            "FLY_ACCESS_TOKEN": world.kept("FLY_ACCESS_TOKEN"),
+            "GITHUB_BASE_URL": f"{github}/",
+            "GITHUB_API_URL": github,
+            "GITHUB_TOKEN": world.kept("GITHUB_TOKEN"),
+            "GH_TOKEN": world.kept("GITHUB_TOKEN"),
+            "CONTROL_PLANE_URL": world.url("control-plane"),
+            "TENANT_URL": world.url("tenant"),
+            "CP_ADMIN_API_TOKEN": world.kept("CP_ADMIN_API_TOKEN"),
+            "CP_SESSION": world.kept("CP_SESSION"),
+            "PULUMI_BACKEND_URL": state.as_uri(),
+            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+        }
+    missing = [name for name, value in variables.items() if value is None]
+    if missing:
+        raise SandboxError(f"The sandbox in {options.dir} was never started completely. Start it first.")
+    for name, value in variables.items():
+        sys.stdout.write(f"export {name}={shlex.quote(str(value))}\n")
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    directory = options.dir or _default_directory()
+    with contextlib.closing(World(directory, create=False)) as world:
+        json.dump(server.inspect(world), sys.stdout, indent=2)
+    sys.stdout.write("\n")
+    return 0
+
+
+def _default_directory() -> Path:
+    """Return the sandbox that a person means without `--dir`, and say which it is."""
+    named = os.environ.get("SANDBOX_DIR")
+    candidates = ([Path(named)] if named else []) + [Path(".sandbox"), Path(".rehearsal")]
+    for candidate in candidates:
+        if (candidate / "world.sqlite").exists():
+            sys.stderr.write(f"Sandbox: {candidate}\n")
+            return candidate
+    raise SandboxError(f"No sandbox found in {', '.join(map(str, candidates))}. Name it: --dir DIR")
+
+
+# -- changing ----------------------------------------------------------------------------------------------------------
+
+
+def _set(options: argparse.Namespace) -> int:
+    changes = {}
+    for text in options.settings:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise SandboxError(f"Write KEY=VALUE, not {text!r}.")
+        changes[name] = value
+    return _change(options.dir, changes)
+
+
+def _unset(options: argparse.Namespace) -> int:
+    return _change(options.dir, dict.fromkeys(options.settings, ""))
+
+
+def _change(directory: Path, changes: dict[str, str]) -> int:
+    if _running(directory) is not None:
+        _call(directory, "PATCH", "/settings", changes)
+    else:
+        with contextlib.closing(World(directory, create=False)) as world:
+            for name, value in changes.items():
+                switches.change(world, name, value)
+    return 0
+
+
+def _fault(options: argparse.Namespace) -> int:
+    if options.list:
+        json.dump(_call(options.dir, "GET", "/faults")["faults"], sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        return 0
+    if options.clear:
+        _call(options.dir, "DELETE", "/faults")
+        return 0
+    if not options.provider or not options.match:
+        raise SandboxError("A fault needs --provider and --match METHOD PATH-REGEX.")
+    effects = {
+        Effect.STATUS: options.status is not None,
+        Effect.TIMEOUT: options.timeout,
+        Effect.DROP_BEFORE: options.drop_before,
+        Effect.DROP_AFTER: options.drop_after,
+        Effect.LATENCY: options.latency is not None,
+    }
+    method, path = options.match
+    fault = {
+        "provider": options.provider,
+        "method": method,
+        "path": path,
+        "nth": options.nth,
+        "count": options.count,
+        "effect": next(effect for effect, chosen in effects.items() if chosen),
+        "status": options.status or 0,
+        "retry_after": options.retry_after,
+        "latency": options.latency or 0,
+    }
+    _call(options.dir, "POST", "/faults", fault)
+    return 0
+
+
+def _call(directory: Path, method: str, path: str, document: object = None) -> dict[str, Any]:
+    """Call the admin service. Raises `SandboxError` if the sandbox does not run or refuses."""
+    with contextlib.closing(World(directory, create=False)) as world:
+        token, port = world.kept(ADMIN_TOKEN), world.port("admin")
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    try:
+        connection.request(
+            method,
+            path,
+            None if document is None else json.dumps(document),
+            {"authorization": f"Bearer {token}", "content-type": "application/json"},
+        )
+        answer = connection.getresponse()
+        body: dict[str, Any] = json.loads(answer.read() or b"{}")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise SandboxError(
+            f"The sandbox in {directory} does not answer. Start it: python -m sandbox start --dir {directory} --detach"
+        ) from error
+    finally:
+        connection.close()
+    if answer.status >= http.client.BAD_REQUEST:
+        raise SandboxError(body.get("error", f"The sandbox answered {answer.status}."))
+    return body

@@ -1,0 +1,444 @@
+"""Runs the machines: one child process each, with exactly the environment that its version was given.
+
+A process listens on a socket that the supervisor bound and handed over, so no port is ever guessed. Its standard input
+is a pipe whose other end only the supervisor holds: when the supervisor dies, however it dies, the pipe closes and the
+process ends itself. Processes that outlive even that are ended at the next start, by id and start time.
+
+An update drains first: the proxy sends the machine nothing more, requests under way may finish, then SIGTERM, and
+after the kill timeout SIGKILL. Changes of one machine never overlap: a newer one cancels the transition before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+
+from sandbox.fly import logs, machines
+from sandbox.fly.machines import Check, State
+from sandbox.world import HOST, timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from sandbox.fly.machines import Machine
+    from sandbox.world import World
+
+KILL_TIMEOUT: Final = 5.0
+"""Seconds between SIGTERM and SIGKILL (Fly's default `stop_config.timeout`)."""
+MAX_RESTARTS: Final = 10
+"""Restarts of a crashing machine in a row, unless its `restart.max_retries` says otherwise."""
+LONGEST_BACKOFF: Final = 5.0
+IMAGES: Final = {
+    "molecule-cp": "sandbox.processes.control_plane",
+    "molecule-tenant": "sandbox.processes.tenant",
+}
+"""What runs in a machine, by the repository of its image; any other image runs as the tenant."""
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_LINE_LIMIT: Final = 1 << 20
+
+
+class Runtime:
+    """What is known of a machine while the sandbox runs."""
+
+    def __init__(self) -> None:
+        self.process: asyncio.subprocess.Process | None = None
+        self.port: int | None = None
+        self.transition: asyncio.Task[None] | None = None
+        self.watch: asyncio.Task[None] | None = None
+        self.draining = False
+        self.in_flight = 0
+        """Requests that the proxy is handing to the process."""
+        self.changed = asyncio.Event()
+
+    def notify(self) -> None:
+        """Wake everybody who waits for a change of the machine."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Supervisor:
+    """The machines' processes of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._runtimes: dict[str, Runtime] = {}
+        self._closing = False
+
+    def runtime(self, identifier: str) -> Runtime:
+        """Return what is known of a machine."""
+        return self._runtimes.setdefault(identifier, Runtime())
+
+    def unhealthy(self) -> list[str]:
+        """Return `<app>/<id>` of each machine that should run and is not healthy."""
+        return [
+            f"{machine.app}/{machine.id}"
+            for machine in machines.listing(self._world)
+            if machine.desired is State.STARTED and not machine.healthy
+        ]
+
+    # -- life of the sandbox ------------------------------------------------------------------------------------------
+
+    async def resume(self) -> None:
+        """End what an earlier server left behind, then boot every machine that should run."""
+        present = machines.listing(self._world)
+        for machine in present:
+            end_stale(machine)
+        for machine in present:
+            if machine.state is State.DESTROYING:
+                self.destroy(machine.id)
+            elif machine.desired is State.STARTED:
+                self.launch(machine.id)
+            elif machine.state not in machines.SETTLED:
+                self._settle(machine.id, State.STOPPED)
+
+    async def shut_down(self) -> None:
+        """End every process; the machines' last known states stay recorded."""
+        self._closing = True
+        runtimes = list(self._runtimes.values())
+        for runtime in runtimes:
+            for task in (runtime.transition, runtime.watch):
+                if task is not None:
+                    task.cancel()
+        await asyncio.gather(*(_end(runtime.process, signal.SIGTERM, KILL_TIMEOUT) for runtime in runtimes))
+
+    # -- transitions --------------------------------------------------------------------------------------------------
+
+    def launch(self, identifier: str) -> None:
+        """Boot a machine that does not run."""
+        machines.change(self._world, identifier, state=State.STARTING, desired=State.STARTED, restart_count=0)
+        self._forget_checks(identifier)
+        self._begin(identifier, self._boot(identifier))
+
+    def replace(self, identifier: str) -> None:
+        """Replace a machine's process by one of its current version."""
+        self._begin(identifier, self._replace(identifier))
+
+    def stop(self, identifier: str, *, kill_timeout: float | None = None, number: int = signal.SIGTERM) -> None:
+        """Stop a machine. `kill_timeout` is in seconds."""
+        machines.change(self._world, identifier, state=State.STOPPING, desired=State.STOPPED)
+
+        async def stop() -> None:
+            await self._terminate(identifier, kill_timeout=kill_timeout, number=number)
+            self._settle(identifier, State.STOPPED)
+
+        self._begin(identifier, stop())
+
+    def restart(self, identifier: str, *, kill_timeout: float | None = None, number: int = signal.SIGTERM) -> None:
+        """Restart a machine with the environment that it has: newer secrets need an update (fly.md 2.1)."""
+        machines.change(self._world, identifier, state=State.RESTARTING, desired=State.STARTED, restart_count=0)
+        self._forget_checks(identifier)
+
+        async def restart() -> None:
+            await self._terminate(identifier, kill_timeout=kill_timeout, number=number)
+            await self._boot(identifier)
+
+        self._begin(identifier, restart())
+
+    def destroy(self, identifier: str) -> None:
+        """Destroy a machine."""
+        machines.change(self._world, identifier, state=State.DESTROYING, desired=State.DESTROYED)
+
+        async def destroy() -> None:
+            await self._terminate(identifier)
+            machines.record_event(self._world, identifier, kind="destroy", status="destroyed", source="flyd")
+            machines.release_lease(self._world, identifier)
+            self._settle(identifier, State.DESTROYED)
+
+        self._begin(identifier, destroy())
+
+    def _forget_checks(self, identifier: str) -> None:
+        config = machines.get(self._world, identifier).config
+        machines.change(self._world, identifier, checks=machines.waiting_checks(self._world, config))
+
+    def _begin(self, identifier: str, transition: Coroutine[Any, Any, None]) -> None:
+        runtime = self.runtime(identifier)
+        runtime.draining = True
+        if runtime.transition is not None:
+            runtime.transition.cancel()
+        runtime.transition = self._world.spawn(transition)
+        runtime.notify()
+
+    def _settle(self, identifier: str, state: State) -> None:
+        machine = machines.get(self._world, identifier)
+        machines.change(
+            self._world,
+            identifier,
+            state=state,
+            booted=machines.seal(self._world, machine.environment),
+            process=None,
+            process_started=None,
+        )
+        self.runtime(identifier).notify()
+
+    async def _replace(self, identifier: str) -> None:
+        await self._terminate(identifier)
+        if machines.get(self._world, identifier).desired is State.STARTED:
+            machines.change(self._world, identifier, state=State.CREATED)
+            self.runtime(identifier).notify()
+            await self._boot(identifier)
+        else:
+            self._settle(identifier, State.STOPPED)
+
+    async def _terminate(
+        self, identifier: str, *, kill_timeout: float | None = None, number: int = signal.SIGTERM
+    ) -> None:
+        runtime = self.runtime(identifier)
+        runtime.draining = True
+        process = runtime.process
+        if runtime.watch is not None:
+            runtime.watch.cancel()
+        if process is None:
+            return
+        if kill_timeout is None:
+            kill_timeout = KILL_TIMEOUT
+        deadline = time.monotonic() + kill_timeout
+        while runtime.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 - ends with a deadline
+            await asyncio.sleep(0.01)
+        await _end(process, number, kill_timeout)
+        runtime.process = runtime.port = None
+        self._record_exit(identifier, process.returncode or 0, requested=True, restarting=False)
+
+    async def _boot(self, identifier: str) -> None:
+        world, runtime = self._world, self.runtime(identifier)
+        machines.change(world, identifier, state=State.STARTING)
+        runtime.notify()
+        await asyncio.sleep(world.number("boot_time"))
+        machine = machines.get(world, identifier)
+        process, port = await self._execute(machine)
+        runtime.process, runtime.port, runtime.draining = process, port, False
+        with contextlib.suppress(psutil.NoSuchProcess):
+            machines.change(
+                world, identifier, process=process.pid, process_started=psutil.Process(process.pid).create_time()
+            )
+        machines.change(world, identifier, state=State.STARTED, booted=machines.seal(world, machine.environment))
+        machines.record_event(world, identifier, kind="start", status="started", source="flyd")
+        runtime.notify()
+        runtime.watch = world.spawn(self._watch(machine, process, port))
+
+    async def _execute(self, machine: Machine) -> tuple[asyncio.subprocess.Process, int]:
+        repository = str(machine.config.get("image", "")).rsplit("/", 1)[-1].split("@")[0].split(":")[0]
+        module = IMAGES.get(repository, IMAGES["molecule-tenant"])
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+            # Bound, not listening: connections are refused until the process itself listens.
+            listener.bind((HOST, 0))
+            port: int = listener.getsockname()[1]
+            descriptor = listener.fileno()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                module,
+                str(descriptor),
+                env=machine.environment | self._platform(port),
+                cwd="/",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(descriptor,),
+                start_new_session=True,
+                limit=_LINE_LIMIT,
+            )
+        return process, port
+
+    def _platform(self, port: int) -> dict[str, str]:
+        """Return what every process gets besides its machine's environment."""
+        return {
+            "PATH": os.defpath,
+            "PYTHONPATH": str(_ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "PORT": str(port),
+            "FLY_FLAPS_BASE_URL": self._world.url("fly"),
+            "CONTROL_PLANE_DATABASE_URL": self._world.url("control-plane-database"),
+        }
+
+    # -- a running process --------------------------------------------------------------------------------------------
+
+    async def _watch(self, machine: Machine, process: asyncio.subprocess.Process, port: int) -> None:
+        checks = self._world.spawn(self._check(machine, port))
+        reader = self._world.spawn(self._read(machine, process))
+        try:
+            returncode = await process.wait()
+            await asyncio.wait([reader], timeout=1)  # its last words
+        finally:
+            checks.cancel()
+        runtime = self.runtime(machine.id)
+        if self._closing or runtime.draining:
+            return  # ended on the way down: the transition under way takes care of it
+        runtime.process = runtime.port = None
+        policy = machine.config.get("restart") or {}
+        restarts = machines.get(self._world, machine.id).restart_count
+        wanted = {"no": False, "always": True}.get(str(policy.get("policy", "on-failure")), returncode != 0)
+        restarting = wanted and restarts < int(policy.get("max_retries") or MAX_RESTARTS)
+        self._record_exit(machine.id, returncode, requested=False, restarting=restarting)
+        if restarting:
+            machines.change(
+                self._world,
+                machine.id,
+                state=State.STARTING,
+                restart_count=restarts + 1,
+                checks=machines.waiting_checks(self._world, machine.config),
+            )
+            self._begin(machine.id, self._reboot(machine.id, restarts))
+        else:
+            machines.change(self._world, machine.id, desired=State.STOPPED)
+            self._settle(machine.id, State.STOPPED)
+
+    async def _reboot(self, identifier: str, restarts: int) -> None:
+        await asyncio.sleep(min(self._world.number("restart_backoff") * 2**restarts, LONGEST_BACKOFF))
+        await self._boot(identifier)
+
+    def _record_exit(self, identifier: str, returncode: int, *, requested: bool, restarting: bool) -> None:
+        code = 128 - returncode if returncode < 0 else returncode
+        machines.record_event(
+            self._world,
+            identifier,
+            kind="exit",
+            status="stopped",
+            source="flyd",
+            request={
+                "exit_event": {
+                    "exit_code": code,
+                    "guest_exit_code": code,
+                    "exited_at": timestamp(self._world.now()),
+                    "requested_stop": requested,
+                    "restarting": restarting,
+                    "oom_killed": False,
+                    "guest_signal": -1,
+                    "signal": -returncode if returncode < 0 else -1,
+                    "error": "",
+                },
+                "restart_count": machines.get(self._world, identifier).restart_count,
+            },
+        )
+        self.runtime(identifier).notify()
+
+    async def _read(self, machine: Machine, process: asyncio.subprocess.Process) -> None:
+        if process.stdout is None:
+            raise AssertionError(machine.id)
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # longer than the limit
+                continue
+            if not line:
+                return
+            message = line.decode(errors="replace").rstrip()
+            logs.write(self._world, app=machine.app, machine=machine.id, region=machine.region, message=message)
+
+    # -- health checks ------------------------------------------------------------------------------------------------
+
+    async def _check(self, machine: Machine, port: int) -> None:
+        """Check one version's process until cancelled.
+
+        While the process is not listening yet, a refused connection is no result but tried again soon, for one check
+        interval; Fly has a `grace_period` for this.
+        """
+        wanted = machines.checks_of(machine.config)
+        if not wanted:
+            return
+        began = time.monotonic()
+        while True:
+            interval = self._world.number("check_interval")
+            booting = False
+            for name, check in sorted(wanted.items()):
+                status, output = await _probe(port, check)
+                if output == _REFUSED and time.monotonic() - began < interval:
+                    booting = True
+                else:
+                    self._record_check(machine, name, status, output)
+            await asyncio.sleep(min(0.05, interval) if booting else interval)
+
+    def _record_check(self, machine: Machine, name: str, status: str, output: str) -> None:
+        current = machines.get(self._world, machine.id)
+        if current.instance_id != machine.instance_id:
+            return  # replaced meanwhile: this is news of the version before
+        result = Check(
+            name=name,
+            status=status,
+            output=output,
+            updated_at=timestamp(self._world.now()),
+            instance=machine.instance_id,
+        )
+        before = next((check for check in current.checks if check.name == name), None)
+        if before is not None and replace(before, updated_at=result.updated_at) == result:
+            return
+        results = [check for check in current.checks if check.name != name and check.name in
+                   machines.checks_of(machine.config)]  # fmt: skip
+        results = sorted([*results, result], key=lambda check: check.name)
+        machines.change(self._world, machine.id, checks=json.dumps([asdict(check) for check in results]))
+        self.runtime(machine.id).notify()
+
+
+_REFUSED: Final = "connect: connection refused"
+
+
+async def _probe(port: int, check: dict[str, Any]) -> tuple[str, str]:
+    """Carry a check out and return its status and output."""
+    try:
+        async with asyncio.timeout(_seconds(check.get("timeout"), 2.0)):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            try:
+                if check.get("type", "http") == "tcp":
+                    return "passing", "Success"
+                method, path = check.get("method") or "GET", check.get("path") or "/"
+                writer.write(
+                    f"{method} {path} HTTP/1.0\r\nHost: {HOST}\r\nUser-Agent: Consul Health Check\r\n\r\n".encode()
+                )
+                answer = (await reader.read(4096)).decode(errors="replace")
+            finally:
+                writer.close()
+    except ConnectionRefusedError:
+        return "critical", _REFUSED
+    except TimeoutError:
+        return "critical", "context deadline exceeded"
+    except OSError as error:
+        return "critical", f"connect: {error.strerror}"
+    status_line, _, rest = answer.partition("\r\n")
+    body = rest.partition("\r\n\r\n")[2]
+    code = status_line.split(" ")[1] if " " in status_line else ""
+    return "passing" if code.startswith("2") else "critical", body[:500] or status_line
+
+
+def _seconds(value: Any, default: float) -> float:  # noqa: ANN401 - a Go duration, or nanoseconds as a number
+    from sandbox.fly.tokens import parse_duration  # noqa: PLC0415
+
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return parse_duration(value).total_seconds()
+    if isinstance(value, int | float) and value > 0:
+        return value / 1e9
+    return default
+
+
+async def _end(process: asyncio.subprocess.Process | None, number: int, kill_timeout: float) -> None:
+    """End a process: the signal, and after the timeout SIGKILL."""
+    if process is None or process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+    try:
+        await asyncio.wait_for(process.wait(), kill_timeout)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def end_stale(machine: Machine) -> None:
+    """Kill the process that a dead server left behind, if it is still the one that was recorded."""
+    if machine.process is None or machine.process_started is None:
+        return
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(machine.process)
+        if abs(process.create_time() - machine.process_started) < 0.01:  # noqa: PLR2004 - clock ticks are 10 ms
+            process.kill()

@@ -1,0 +1,112 @@
+"""The sandbox's GitHub: Actions secrets that are really sealed, workflows that really run.
+
+- `wire`: what every answer has in common; authentication, permissions, pages, headers.
+- `tokens`, `store`: who may do what, and what there is.
+- `secret_stores`, `repositories`, `actions`: the API, one module per area.
+- `runs`: the life of a workflow run; `sandbox.runner`: the process in which its job runs.
+
+Deviations from github.com: workflows are rows, not YAML, and do one thing, what ``publish-platform-image.yml`` does;
+`ghcr.io`, to which it pushes as well with the built-in token, is left out, since no rotation touches it; accounts, git
+and organizations are only as deep as a client of secrets and workflows looks; no GraphQL.
+"""
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.applications import Starlette
+
+from sandbox.github import actions, repositories, secret_stores, settings, store, tokens, wire
+from sandbox.github.runs import Runs
+from sandbox.world import World
+
+ORGANIZATION: Final = "Molecule-AI"
+REPOSITORY: Final = "molecule-monorepo"
+WORKFLOW: Final = "publish-platform-image.yml"
+OPERATOR: Final = "molecule-operator"
+SITE_ADMINISTRATOR: Final = "site-admin"
+
+__all__ = ["application", "inspect", "install", "seed", "settings"]
+
+
+def install(world: World) -> None:
+    """Create the tables."""
+    store.create_tables(world)
+
+
+def application(world: World) -> Starlette:
+    """Return the API. Runs that an earlier sandbox left behind are dealt with when it starts."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        world.component(Runs).resume()
+        yield
+
+    nothing_here = wire.nothing_here(world)
+    return Starlette(
+        routes=wire.routes(world, [*repositories.ENDPOINTS, *secret_stores.ENDPOINTS, *actions.ENDPOINTS]),
+        exception_handlers={HTTPStatus.NOT_FOUND: nothing_here, HTTPStatus.METHOD_NOT_ALLOWED: nothing_here},
+        lifespan=lifespan,
+    )
+
+
+def seed(world: World, *, fly_api_token: str) -> None:
+    """Fill a new world: an organization with one repository, whose workflow pushes with a token made by hand.
+
+    Keeps ``GITHUB_TOKEN`` (the operator's) and ``GITHUB_SITE_ADMIN_TOKEN`` (for tests: it makes users and tokens).
+
+    Args:
+        world: The new world.
+        fly_api_token: What the repository's secret ``FLY_API_TOKEN`` holds.
+    """
+    organization = store.add_account(world, login=ORGANIZATION, type_="Organization")
+    operator = store.add_account(world, login=OPERATOR, type_="User")
+    site_administrator = store.add_account(world, login=SITE_ADMINISTRATOR, type_="User")
+    store.set_member(world, organization=organization, user=operator, role=store.Role.ADMIN)
+    repository = store.add_repository(world, owner=organization, name=REPOSITORY, author=operator)
+    store.add_workflow(
+        world,
+        repository=repository,
+        file=WORKFLOW,
+        name="publish-platform-image",
+        events=frozenset({"push", "workflow_dispatch"}),
+        image="molecule-tenant",
+    )
+    # The second one is nobody's business: a program that touches it manages what it must not.
+    for name, value in (("FLY_API_TOKEN", fly_api_token), ("SENTRY_AUTH_TOKEN", f"sntrys_{secrets.token_hex(24)}")):
+        secret_stores.write(
+            world,
+            store_name=secret_stores.repository_store(repository, "actions"),
+            name=name,
+            value=value.encode(),
+        )
+    for user, name, scopes, kept in (
+        (operator, "operator", ("repo", "workflow", "admin:org"), "GITHUB_TOKEN"),
+        (site_administrator, "site administration", ("site_admin",), "GITHUB_SITE_ADMIN_TOKEN"),
+    ):
+        _, value = tokens.issue_classic(world, user=user, name=name, scopes=scopes)
+        world.keep(kept, value)
+
+
+def inspect(world: World) -> dict[str, Any]:
+    """Return what DESIGN.md section 6 wants to be seen of GitHub; of secrets only the SHA-256."""
+    return {
+        "repositories": {
+            repository.full_name: {
+                "secrets": secret_stores.fingerprints(world, repository),
+                "runs": [
+                    {
+                        "id": run.id,
+                        "status": run.status,
+                        "conclusion": run.conclusion,
+                        "event": run.event,
+                        "attempt": run.attempt,
+                    }
+                    for run in reversed(store.runs(world.database, repository=repository))
+                ],
+            }
+            for repository in store.repositories(world.database)
+        }
+    }

@@ -1,0 +1,122 @@
+"""What every machine's process has in common: its socket, its end, and calls to other services.
+
+Kept light, because there are many: standard library only, one thread per request.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+MAX_BODY = 1 << 20
+TIMEOUT = 15.0
+"""Seconds until another service must have answered."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A request handler that reads and writes JSON. HTTP/1.0: a connection serves one request."""
+
+    server_version = "molecule"
+    sys_version = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return the body's JSON object. Raises `ValueError` if it is none or too long."""
+        length = int(self.headers.get("content-length") or 0)
+        if length > MAX_BODY:
+            raise ValueError("body too large")
+        document = json.loads(self.rfile.read(length) or b"{}")
+        if not isinstance(document, dict):
+            raise ValueError("not an object")  # noqa: TRY004 - part of what the body says
+        return document
+
+    def answer(self, status: int, document: object = None) -> None:
+        """Answer with JSON, or without a body."""
+        body = b"" if document is None else json.dumps(document).encode()
+        self.send_response(status)
+        if document is not None:
+            self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Write nothing: health checks would fill the log."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # so that `server_close` waits for requests under way
+    request_queue_size = 128
+
+
+def run(handler: type[Handler]) -> None:
+    """Serve on the socket whose descriptor is the first argument, until SIGTERM; requests under way are finished."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    server = _Server(("", 0), handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = socket.socket(fileno=int(sys.argv[1]))
+    server.server_address = server.socket.getsockname()
+    server.server_activate()
+
+    def end(_number: int, _frame: object) -> None:
+        # `shutdown` waits for the loop that this handler interrupts.
+        threading.Thread(target=server.shutdown).start()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    server.serve_forever(poll_interval=0.05)
+    server.server_close()
+
+
+def _end_with_parent() -> None:
+    """End this process when the supervisor's end of the pipe closes: it never writes to it."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def log(message: str) -> None:
+    """Write a log line. It never holds a secret value."""
+    print(message, flush=True)  # noqa: T201 - standard output is a machine's log
+
+
+def call(
+    base: str,
+    method: str,
+    path: str,
+    *,
+    document: object = None,
+    token: str | None = None,
+    timeout: float = TIMEOUT,
+) -> tuple[int, Any]:
+    """Call another service and return status and JSON. The call names this machine as the consumer.
+
+    Raises `OSError` if there is no answer.
+    """
+    url = urllib.parse.urlsplit(base)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=timeout)
+    headers = {
+        "content-type": "application/json",
+        "sandbox-consumer": f"{os.environ['FLY_APP_NAME']}/{os.environ['FLY_MACHINE_ID']}",
+    }
+    if token is not None:
+        headers["authorization"] = token
+    try:
+        connection.request(method, path, None if document is None else json.dumps(document), headers)
+        answer = connection.getresponse()
+        body = answer.read()
+    except http.client.HTTPException as error:
+        raise OSError(type(error).__name__) from error
+    finally:
+        connection.close()
+    try:
+        return answer.status, json.loads(body) if body else None
+    except ValueError:
+        return answer.status, None

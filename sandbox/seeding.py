@@ -1,0 +1,136 @@
+"""Fills a new sandbox with the system that an operator adopts: nothing in it was made by the program.
+
+The control plane `molecule-cp` runs and talks to Fly with a deploy token for `molecule-tenant` that somebody made by
+hand; the same value is the Actions secret of the repository that publishes the tenants' image.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sandbox import control_plane_database, github
+from sandbox.fly import apps, machines, releases, tokens
+from sandbox.fly import secrets as app_secrets
+from sandbox.fly.apps import CONTROL_PLANE, TENANT
+from sandbox.world import SandboxError, random_token
+
+if TYPE_CHECKING:
+    from sandbox.world import World
+
+ORGANIZATION: Final = "molecule-ai"
+OPERATOR: Final = "operator@molecule.example"
+HAND_MADE: Final = "molecule-cp-rotation-20260101"
+"""The runbook's way to name a token: by the day it was made."""
+CONTROL_PLANE_IMAGE: Final = f"registry.fly.io/{CONTROL_PLANE}:deployment-01"
+
+
+def seeded(world: World) -> bool:
+    """Tell whether the world was filled."""
+    return world.kept("FLY_ACCESS_TOKEN") is not None
+
+
+def seed(world: World, *, machine_count: int) -> None:
+    """Fill a new world. The machines are recorded only: the supervisor boots them.
+
+    Raises `SandboxError` if an earlier attempt was interrupted.
+    """
+    if apps.find(world, name=CONTROL_PLANE) is not None:
+        raise SandboxError(
+            f"The first start of the sandbox in {world.directory} was interrupted; it is incomplete. Nothing was "
+            "started. Delete that folder and start again."
+        )
+    apps.create_organization(world, slug=ORGANIZATION, name="Molecule AI")
+    apps.create(world, name=CONTROL_PLANE, organization=ORGANIZATION)
+    apps.create(world, name=TENANT, organization=ORGANIZATION)
+    fly_api_token = _deploy_token(world)
+    admin_token = random_token("cpadm_")
+    app = apps.find(world, name=CONTROL_PLANE)
+    if app is None:
+        raise LookupError(CONTROL_PLANE)
+    app_secrets.write(
+        world,
+        app,
+        {
+            "FLY_API_TOKEN": fly_api_token,
+            "CP_ADMIN_API_TOKEN": admin_token,
+            "SESSION_SECRET": random_token("", 48),
+        },
+    )
+    release = releases.create(
+        world,
+        app=CONTROL_PLANE,
+        status="complete",
+        strategy="rolling",
+        image=CONTROL_PLANE_IMAGE,
+        definition=None,
+        user=OPERATOR,
+    )
+    for _ in range(machine_count):
+        _control_plane_machine(world, app, release)
+    github.seed(world, fly_api_token=fly_api_token)
+    session = random_token("cpses_")
+    control_plane_database.add_session(world, session)
+    world.keep("CP_ADMIN_API_TOKEN", admin_token)
+    world.keep("CP_SESSION", session)
+    # Last: `seeded` reads it, so that an interrupted first start is noticed.
+    world.keep("FLY_ACCESS_TOKEN", tokens.create_user_token(world, organization=ORGANIZATION, user=OPERATOR))
+
+
+def _deploy_token(world: World) -> str:
+    app = apps.find(world, name=TENANT)
+    if app is None:
+        raise LookupError(TENANT)
+    _, header = tokens.mint(
+        world,
+        name=HAND_MADE,
+        organization=app.organization,
+        profile="deploy",
+        parameters={"app_id": app.identifier},
+        expiry="",
+        user=OPERATOR,
+    )
+    return header
+
+
+def _control_plane_machine(world: World, app: apps.App, release: releases.Release) -> None:
+    machines.create(world, app, config=control_plane_config(release), name=None, region=None, launch=True)
+
+
+def control_plane_config(release: releases.Release) -> dict[str, Any]:
+    """Return a control-plane machine's configuration, as `fly deploy` writes it."""
+    return {
+        "image": CONTROL_PLANE_IMAGE,
+        "env": {"PRIMARY_REGION": machines.REGION, "FLY_PROCESS_GROUP": "app"},
+        "guest": {"cpu_kind": "shared", "cpus": 1, "memory_mb": 512},
+        "metadata": {
+            "fly_flyctl_version": "0.4.87",
+            "fly_platform_version": "v2",
+            "fly_process_group": "app",
+            "fly_release_id": release.id,
+            "fly_release_version": str(release.version),
+        },
+        "restart": {"policy": "on-failure", "max_retries": 10},
+        "services": [
+            {
+                "protocol": "tcp",
+                "internal_port": 8080,
+                "autostop": "off",
+                "autostart": True,
+                "ports": [
+                    {"port": 80, "handlers": ["http"], "force_https": True},
+                    {"port": 443, "handlers": ["http", "tls"]},
+                ],
+                "checks": [
+                    {
+                        "type": "http",
+                        "port": 8080,
+                        "method": "GET",
+                        "path": "/health",
+                        "interval": "15s",
+                        "timeout": "2s",
+                        "grace_period": "10s",
+                    }
+                ],
+            }
+        ],
+    }

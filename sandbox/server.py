@@ -1,0 +1,271 @@
+"""Serves the sandbox: every service on its own port, in one event loop of one process.
+
+How to add a service
+    Write a module with `install(world)`, which creates its tables (`CREATE TABLE IF NOT EXISTS`), and
+    `application(world)`, which returns the `Starlette` application, and list it in `SERVICES`. Optional:
+    `seed(world, ...)` fills a new world (called in `seeding.py`), `inspect(world)` adds to `inspect`; both work on
+    the database alone. Background work starts in the application's lifespan with `world.spawn`.
+
+What a module needs to know
+    - `world.url("github")`, `world.url("fly")`, `world.url("registry")` (the same port as fly),
+      `world.url("control-plane")` and `world.url("tenant")` (Fly's proxy for the apps molecule-cp, molecule-tenant).
+    - `middleware.py` counts every request by its route's path and records breakages of consumers (header
+      `sandbox-consumer`, answers 401 and 403): modules do neither themselves.
+    - Values for `python -m sandbox env` go through `world.keep(NAME, value)`; `github.seed` keeps `GITHUB_TOKEN`.
+    - In-memory state: `world.component(Kind)` returns the world's one instance of `Kind(world)`.
+    - `world.credentials.revoke(identifier, provider=...)`: identifiers are unique per provider only.
+    - `github.seed(world, fly_api_token=VALUE)` is called once, on a new world, with the value of the hand-made deploy
+      token that is also the Fly secret of molecule-cp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+import psutil
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from sandbox import admin, control_plane_database, faults, fly, github, seeding, switches
+from sandbox.fly import apps, proxy
+from sandbox.fly.supervisor import Supervisor
+from sandbox.middleware import CONNECTION, Observation
+from sandbox.world import HOST, SandboxError, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from starlette.applications import Starlette
+    from starlette.types import Receive, Scope, Send
+
+READY_TIMEOUT: Final = 60.0
+"""Seconds within which every machine must be healthy after a start."""
+
+
+def _nothing(_world: World) -> None:
+    pass
+
+
+def _constant(name: str, _path: str) -> str:
+    return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One stand-in: what `SERVICES` lists."""
+
+    application: Callable[[World], Starlette]
+    install: Callable[[World], None] = _nothing
+    provider: Callable[[str], str] | None = None
+    """Names the provider of a path; by default the service's name."""
+    observed: bool = True
+    """Whether requests are counted and faults injected."""
+
+
+SERVICES: Final[dict[str, Service]] = {
+    "fly": Service(application=fly.application, install=fly.install, provider=fly.provider),
+    "github": Service(application=github.application, install=github.install),
+    "control-plane": Service(application=lambda world: proxy.application(world, apps.CONTROL_PLANE)),
+    "tenant": Service(application=lambda world: proxy.application(world, apps.TENANT)),
+    "control-plane-database": Service(
+        application=control_plane_database.application, install=control_plane_database.install
+    ),
+    "admin": Service(application=admin.application, observed=False),
+}
+
+
+def install(world: World) -> None:
+    """Create every service's tables."""
+    faults.install(world)
+    for service in SERVICES.values():
+        service.install(world)
+
+
+def inspect(world: World) -> dict[str, Any]:
+    """Return what DESIGN.md section 6 calls `inspect`, from the database alone.
+
+    More keys than there: a credential's `expires_at` and `refused_from` (when its revocation bites; a credential is
+    not `live` from its revocation on, though it may be accepted until then).
+
+    A credential's `family` is the part before `-g<N>` of a name `<app>-rotation-<stack>-<SECRET>-g<N>`, which all
+    generations of one secret share; any other name is its own family.
+    """
+    now = world.now()
+
+    def moment(value: Any) -> str | None:  # noqa: ANN401 - datetime or None
+        return None if value is None else value.isoformat().replace("+00:00", "Z")
+
+    return {
+        "credentials": [
+            {
+                "provider": credential.provider,
+                "family": credential.family,
+                "id": credential.identifier,
+                "name": credential.name,
+                "live": credential.live(now),
+                "created_at": moment(credential.created_at),
+                "revoked_at": moment(credential.revoked_at),
+                "sha256": credential.shown_sha256,
+                "refused_from": moment(credential.refused_from),
+                "expires_at": moment(credential.expires_at),
+            }
+            for credential in world.credentials.all()
+        ],
+        "fly": fly.inspect(world),
+        "github": github.inspect(world),
+        "breakages": world.breakages(),
+        "requests": world.requests(),
+    }
+
+
+class _TransportInScope(H11Protocol):
+    """HTTP protocol that shows an application its connection, so that a fault can cut it.
+
+    ASGI has no message for "close without an answer": an application that returns early makes uvicorn send a 500.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        application = self.app
+
+        async def with_transport(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - uvicorn's own types
+            scope.setdefault("extensions", {})[CONNECTION] = transport
+            await application(scope, receive, send)
+
+        self.app = with_transport
+
+
+class _Server(uvicorn.Server):
+    """One of several servers in this process: signals are handled once, in `serve`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+class _Application(Protocol):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+def _server(application: _Application) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            cast("Any", application),
+            http=_TransportInScope,
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=1,
+            backlog=1024,
+        )
+    )
+
+
+def _listen(world: World, service: str, *, new: bool) -> socket.socket:
+    """Bind the service's port. On a new world another port is chosen if somebody just took it."""
+    for _ in range(20):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port = world.port(service)
+        try:
+            listener.bind((HOST, port))
+            listener.listen(1024)
+        except OSError as error:
+            listener.close()
+            if not new:
+                raise SandboxError(
+                    f"Port {port} of the service {service} is taken by another program ({error.strerror}). Nothing was "
+                    "started. End that program, or start a sandbox in a new folder."
+                ) from error
+            world.forget_port(service)
+        else:
+            listener.setblocking(False)
+            return listener
+    raise SandboxError(f"No port found for the service {service}.")
+
+
+async def serve(directory: Path, *, machines: int, settings: dict[str, str]) -> None:
+    """Run the sandbox until SIGTERM, SIGINT or `admin.Control.stop`.
+
+    Args:
+        directory: The sandbox's folder; an existing one is resumed.
+        machines: Number of control-plane machines of a new sandbox.
+        settings: Settings to change before the start.
+
+    Raises:
+        SandboxError: The folder is in use by another server, or a port is taken.
+    """
+    world = World(directory)
+    with _exclusive(world):
+        control = world.component(admin.Control)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, control.stop.set)
+        install(world)
+        for name, value in settings.items():
+            switches.change(world, name, value)
+        new = not seeding.seeded(world)
+        listeners = {name: _listen(world, name, new=new) for name in SERVICES}
+        if new:
+            seeding.seed(world, machine_count=machines)
+        servers = {
+            name: _server(
+                Observation(service.application(world), world, service.provider or functools.partial(_constant, name))
+                if service.observed
+                else service.application(world)
+            )
+            for name, service in SERVICES.items()
+        }
+        running = [
+            asyncio.create_task(server.serve(sockets=[listeners[name]]), name=name) for name, server in servers.items()
+        ]
+        supervisor = world.component(Supervisor)
+        try:
+            while not all(server.started for server in servers.values()):
+                if any(task.done() for task in running):
+                    await asyncio.gather(*running)
+                    raise SandboxError("A service ended at its start; the lines above say why.")
+                await asyncio.sleep(0.01)
+            await supervisor.resume()
+            control.started = True
+            await control.stop.wait()
+        finally:
+            for server in servers.values():
+                server.should_exit = True
+            await supervisor.shut_down()
+            await asyncio.gather(*running, return_exceptions=True)
+            await world.cancel_tasks()
+            world.close()
+
+
+@contextlib.contextmanager
+def _exclusive(world: World) -> Generator[None]:
+    """Hold the folder's lock, and note this process in `sandbox.pid` for `stop` while it is held."""
+    lock = os.open(world.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SandboxError(f"A sandbox runs in {world.directory} already.") from error
+        process = psutil.Process()
+        note = world.directory / "sandbox.pid"
+        note.write_text(json.dumps({"pid": process.pid, "started": process.create_time()}))
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+    finally:
+        os.close(lock)

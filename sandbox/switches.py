@@ -1,0 +1,39 @@
+"""Failures of the control plane that only a new secret sets off, for rehearsals of a roll-back.
+
+`control_plane.unhealthy_on_new=NAME` and `control_plane.crash_on_new=NAME` note the SHA-256 of the value that the Fly
+secret NAME of molecule-cp has at that moment. From then on a control plane that boots with another value of NAME
+answers its check with 503, or exits at boot. Machines with the old value stay as they are, and a roll-back heals.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sandbox.fly import apps
+from sandbox.fly import secrets as app_secrets
+from sandbox.world import SandboxError, sha256
+
+if TYPE_CHECKING:
+    from sandbox.world import World
+
+SWITCHES: Final = ("control_plane.unhealthy_on_new", "control_plane.crash_on_new")
+
+
+def change(world: World, name: str, value: str) -> None:
+    """Change any setting; a switch also notes the value that counts as the old one. Raises `SandboxError`."""
+    if name in SWITCHES and value:
+        app = apps.find(world, name=apps.CONTROL_PLANE)
+        secrets = {} if app is None else {secret.name: secret.value for secret in app_secrets.snapshot(world, app)}
+        if value not in secrets:
+            raise SandboxError(f"{apps.CONTROL_PLANE} has no Fly secret {value}. It has: {', '.join(secrets)}.")
+        world.keep(f"{name}.old", sha256(secrets[value]))
+    world.set(name, value)
+
+
+def document(world: World) -> dict[str, dict[str, str]]:
+    """Return what a control plane asks at boot: by switch, the secret's name and the old value's SHA-256."""
+    return {
+        switch.partition(".")[2]: {"name": world.text(switch), "old_sha256": world.kept(f"{switch}.old") or ""}
+        for switch in SWITCHES
+        if world.text(switch)
+    }
