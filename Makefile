@@ -1,0 +1,59 @@
+# `make help` lists what there is. Everything is installed inside this checkout (.venv, .venv-dev) or, the engine, in the user's cache.
+SHELL := /bin/sh
+PYTHON ?= python3
+DEV := .venv-dev/bin/python
+CODE := __main__.py components sandbox tools tests
+
+.DEFAULT_GOAL := help
+.PHONY: help rehearse test sandbox sandbox-stop env engine environment sandbox-environment lint format clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
+
+rehearse: engine environment sandbox-environment ## rotate every secret on the sandbox, from nothing to a revoked old credential
+	@$(DEV) -m tools.rehearsal
+
+test: engine environment sandbox-environment ## all tests
+	@cd tools/engine/plugins && go test ./...
+	@$(DEV) -m pytest -n $${TEST_WORKERS:-4} --dist worksteal tests
+
+sandbox: sandbox-environment ## start the sandbox in .sandbox and say how to use it
+	@$(DEV) -m sandbox start --dir .sandbox --detach
+	@echo 'Next: eval "$$(make env)"; eval "$$(python -m sandbox env --dir .sandbox)"'
+
+sandbox-stop: sandbox-environment ## stop the sandbox in .sandbox; its state stays
+	@$(DEV) -m sandbox stop --dir .sandbox
+
+env: ## print export lines that put the engine and the program's environment on PATH
+	@$(MAKE) --no-print-directory engine environment sandbox-environment >&2
+	@$(PYTHON) -m tools.engine env
+	@echo 'export PATH="$(CURDIR)/.venv/bin:$$PATH"'
+
+engine: ## the Pulumi engine: from PATH, or built once into the user's cache
+	@$(PYTHON) -m tools.engine ensure
+
+environment: .venv/.installed ## the program's own Python environment
+
+sandbox-environment: .venv-dev/.installed ## the Python environment of the sandbox, the tests and the linters
+
+.venv/.installed: requirements.txt constraints.txt
+	@$(PYTHON) tools/environment.py .venv requirements.txt
+	@touch $@
+
+.venv-dev/.installed: tests/requirements.txt sandbox/requirements.txt requirements.txt constraints.txt
+	@$(PYTHON) tools/environment.py .venv-dev tests/requirements.txt
+	@touch $@
+
+lint: sandbox-environment ## formatting, linters, types
+	@$(DEV) -m ruff format --check $(CODE)
+	@$(DEV) -m ruff check $(CODE)
+	@$(DEV) -m mypy $(CODE)
+	@$(DEV) -m yamllint -s .
+	@cd tools/engine/plugins && unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi && go vet ./...
+
+format: sandbox-environment ## format the code
+	@$(DEV) -m ruff format $(CODE)
+	@$(DEV) -m ruff check --fix $(CODE)
+
+clean: ## remove what make and the tests made in this checkout
+	rm -rf .venv .venv-dev .rehearsal .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,159 @@
+"""Bad input gets a clear error and changes nothing, in a preview and in an update."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.engine.stage import SECRET, Stage
+from tools.workspace import STACK, Result
+
+Break = Callable[[Stage], dict[str, str]]
+
+
+def _without(variable: str) -> Break:
+    return lambda _stage: {variable: ""}
+
+
+def _with(variable: str, value: str) -> Break:
+    return lambda _stage: {variable: value}
+
+
+def _configured(key: str, value: str) -> Break:
+    def configure(stage: Stage) -> dict[str, str]:
+        stage.configure(key, value, path="." in key)
+        return {}
+
+    return configure
+
+
+def _app_without_machines(stage: Stage) -> dict[str, str]:
+    # The tenants' app has none before the first org.
+    stage.configure("app", "molecule-tenant")
+    return {}
+
+
+CASES: dict[str, tuple[Break, list[str]]] = {
+    "no Fly token": (
+        _without("FLY_ACCESS_TOKEN"),
+        ["There is no operator token", "FLY_ACCESS_TOKEN", "flyAccessToken"],
+    ),
+    "no GitHub token": (_without("GITHUB_TOKEN"), ["There is no operator token", "GITHUB_TOKEN"]),
+    "no admin token": (_without("CP_ADMIN_API_TOKEN"), ["There is no operator token", "CP_ADMIN_API_TOKEN"]),
+    "refused Fly token": (
+        _with("FLY_ACCESS_TOKEN", "fo1_mistyped_operator_token"),
+        ["Fly refused the operator's credential"],
+    ),
+    "refused GitHub token": (
+        _with("GITHUB_TOKEN", "ghp_mistyped_operator_token"),
+        ["GitHub refused the operator's credential", "Bad credentials"],
+    ),
+    "refused admin token": (
+        _with("CP_ADMIN_API_TOKEN", "mistyped-admin-token"),
+        ["control plane refused the operator's credential"],
+    ),
+    "unknown app": (_configured("app", "molecule-pc"), ["Fly has no app molecule-pc"]),
+    "app without machines": (_app_without_machines, ["molecule-tenant has no machines"]),
+    "unknown repository": (
+        _configured("repository", "molecule-monorep"),
+        ["GitHub has no repository Molecule-AI/molecule-monorep"],
+    ),
+    "unknown owner": (_configured("github:owner", "Molecule-IA"), ["GitHub has no repository Molecule-IA/"]),
+    "counter 0": (_configured(f"rotations.{SECRET}", "0"), ["is 0", "positive whole number"]),
+    "counter -1": (_configured(f"rotations.{SECRET}", "-1"), ["is -1", "positive whole number"]),
+    "counter 1.5": (_configured(f"rotations.{SECRET}", "1.5"), ["1.5", "positive whole number"]),
+    "counter text": (_configured(f"rotations.{SECRET}", "two"), ["two", "positive whole number"]),
+    "unknown secret": (_configured("rotations.FLY_API_TOKN", "1"), ["FLY_API_TOKN", f"Did you mean {SECRET}?"]),
+    "built-in secret": (
+        _configured("rotations.GITHUB_TOKEN", "1"),
+        ["GITHUB_TOKEN cannot be rotated here", "built into GitHub Actions"],
+    ),
+    "unmanaged id that is not there": (
+        _configured(f"revokeUnmanaged.{SECRET}[0]", "no-such-id"),
+        ["no-such-id", "Fly does not list"],
+    ),
+    "unmanaged id of another secret": (
+        _configured("revokeUnmanaged.NEON_API_KEY[0]", "id"),
+        ["NEON_API_KEY", "`rotations` does not list"],
+    ),
+    "profile": (_configured("deployTokenProfile", "root"), ["deployTokenProfile", "deploy_organization"]),
+    "share": (_configured("maxUnavailable", "100%"), ["maxUnavailable"]),
+}
+
+
+def test_every_bad_input_is_refused_in_preview_and_update_and_changes_nothing(stage: Stage) -> None:
+    """One sandbox for all: the point is that it stays as it is."""
+    stack_file = stage.program_directory / "stacks" / f"Pulumi.{STACK}.yaml"
+    good = stack_file.read_text()
+    writes, holdings = stage.writes(), stage.holdings()
+    for case, (break_it, said) in CASES.items():
+        environment = break_it(stage)
+        results: list[Result] = [
+            stage.pulumi("preview", "--stack", STACK, environment=environment),
+            stage.pulumi("up", "--yes", "--skip-preview", "--stack", STACK, environment=environment),
+        ]
+        for result in results:
+            assert result.status != 0, (case, result.output)
+            for words in said:
+                assert words in " ".join(result.output.split()), (case, words, result.output)
+            assert "nothing was changed" in result.output, (case, result.output)
+            assert "Traceback" not in result.output, (case, result.output)
+            assert "mistyped" not in result.output.replace("FLY_API_TOKN", ""), (case, result.output)
+        assert stage.writes() == writes, case
+        stack_file.write_text(good)
+    assert stage.holdings() == holdings
+    assert stage.minted() == 0
+
+
+def test_counter_below_the_verified_generation_is_refused(deployed: Stage) -> None:
+    deployed.set_generation(SECRET, 3)
+    deployed.deploys()
+    writes = deployed.writes()
+    deployed.set_generation(SECRET, 2)
+
+    for result in (deployed.preview(), deployed.up()):
+        assert result.status != 0
+        assert "lower than generation 3" in result.output
+        assert "Traceback" not in result.output
+
+    assert deployed.writes() == writes
+    deployed.set_generation(SECRET, 3)
+    deployed.assert_no_change()
+
+
+def test_operator_credentials_from_encrypted_config(stage: Stage) -> None:
+    environment = {"FLY_ACCESS_TOKEN": "", "GITHUB_TOKEN": "", "GH_TOKEN": "", "CP_ADMIN_API_TOKEN": ""}
+    for key, variable in (
+        ("flyAccessToken", "FLY_ACCESS_TOKEN"),
+        ("github:token", "GITHUB_TOKEN"),
+        ("controlPlaneAdminToken", "CP_ADMIN_API_TOKEN"),
+    ):
+        stage.must("config", "set", "--secret", "--stack", STACK, key, stage.environment[variable])
+
+    result = stage.pulumi("up", "--yes", "--skip-preview", "--stack", STACK, environment=environment)
+
+    assert result.status == 0, result.output
+    stage.assert_settled(1)
+    unchanged = stage.pulumi("preview", "--expect-no-changes", "--stack", STACK, environment=environment)
+    assert unchanged.status == 0, unchanged.output
+    state = "".join(path.read_text(errors="replace") for path in stage.state_directory.rglob("*") if path.is_file())
+    for variable in ("FLY_ACCESS_TOKEN", "GITHUB_TOKEN", "CP_ADMIN_API_TOKEN"):
+        assert stage.environment[variable] not in state
+
+
+@pytest.mark.parametrize("broken", ["fly", "github", "control-plane"])
+def test_system_that_is_down_is_a_refusal(deployed: Stage, broken: str) -> None:
+    deployed.set_generation(SECRET, 2)
+    writes = deployed.writes()
+    deployed.sandbox(
+        "fault", "--provider", broken, "--match", "*", "^/(v1|graphql|repos|cp)", "--status", "503", "--count", "1000"
+    )
+
+    result = deployed.preview()
+
+    assert result.status != 0, result.output
+    assert "503" in result.output
+    assert "Traceback" not in result.output
+    deployed.sandbox("fault", "--clear")
+    assert deployed.writes() == writes
+    httpx.get(deployed.environment["CONTROL_PLANE_URL"] + "/health").raise_for_status()

@@ -1,0 +1,1 @@
+"""The rehearsal: `make rehearse`."""

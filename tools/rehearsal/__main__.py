@@ -1,0 +1,162 @@
+"""The rehearsal: every managed secret rotated on the sandbox, from nothing to a revoked old credential.
+
+Exit status 0 only if everything held that is checked at the end. Leaves no process behind; leaves `.rehearsal` to look at.
+"""
+
+import json
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from tools.rehearsal.outcome import Row, judge
+from tools.workspace import CHECKOUT, STACK, FailedError, Workspace, exports, workspace
+
+DIRECTORY = CHECKOUT / ".rehearsal"
+SECRET = "FLY_API_TOKEN"  # noqa: S105 - a name
+console = Console(highlight=False)
+
+
+def main() -> int:
+    """Rehearses, and returns an exit status."""
+    started = time.monotonic()
+    _remove_the_last_one()
+    try:
+        with workspace(DIRECTORY) as stage:
+            rows = _rehearse(stage)
+        rows.append(Row(what="processes left behind", wanted="none", found=_processes_of(DIRECTORY) or "none"))
+    except FailedError as error:
+        console.print(f"\n[red]The rehearsal stopped:[/red] {error}", markup=True, soft_wrap=True)
+        console.print(f"The sandbox's log is {_shown(DIRECTORY / 'sandbox' / 'sandbox.log')}.")
+        return 1
+    table = Table(title="What is true now")
+    for heading in ("", "wanted", "found", ""):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(row.what, row.wanted, row.found, "[green]ok[/green]" if row.held else "[red]NOT HELD[/red]")
+    console.print(table)
+    failed = [row.what for row in rows if not row.held]
+    console.print(f'Look closer: eval "$(make env)"; python -m sandbox inspect --dir {_shown(DIRECTORY / "sandbox")}')
+    seconds = time.monotonic() - started
+    if failed:
+        console.print(f"[red]The rehearsal failed after {seconds:.0f} s: {'; '.join(failed)}.[/red]")
+        return 1
+    console.print(f"[green]The rehearsal held, in {seconds:.0f} s.[/green]")
+    return 0
+
+
+def _rehearse(stage: Workspace) -> list[Row]:
+    before = stage.inspect()
+    with _step("first deployment: takes over from the hand-made token, mints generation 1"):
+        _show(_succeed(stage, "up", "--yes", "--skip-preview"))
+    adopted = stage.outputs()["secrets"][SECRET]
+    unmanaged = [each["id"] for each in adopted["unmanaged"]]
+    console.print(
+        f"The program names what it does not manage: {', '.join(each['name'] for each in adopted['unmanaged'])}"
+    )
+    with _step("nothing bumped: a preview shows no change"):
+        _succeed(stage, "preview", "--expect-no-changes")
+    first = stage.inspect()
+    with _step("bump: generation 2, and the hand-made token is to be revoked as well"):
+        stage.set_generation(SECRET, 2)
+        stage.configure(f"revokeUnmanaged.{SECRET}[0]", unmanaged[0], path=True)
+        _show(_succeed(stage, "preview", "--diff"))
+    with _step("pulumi up, while a client calls the control plane all the time"), _continuous_client(stage) as client:
+        _show(_succeed(stage, "up", "--yes", "--skip-preview"))
+    with _step("nothing bumped: a preview shows no change, twice"):
+        _succeed(stage, "preview", "--expect-no-changes")
+        _succeed(stage, "preview", "--expect-no-changes")
+    console.print_json(json.dumps(stage.outputs()))
+    rows = judge(before=before, first=first, last=stage.inspect(), hand_made=unmanaged)
+    answered = f"{client.calls} calls, {len(client.failures)} failed"
+    rows.append(Row(what="calls during the rotation", wanted=f"{client.calls} calls, 0 failed", found=answered))
+    return rows
+
+
+def _succeed(stage: Workspace, *arguments: str) -> str:
+    return stage.must(*arguments, "--stack", STACK)
+
+
+@contextmanager
+def _step(title: str) -> Iterator[None]:
+    console.rule(f"[bold]{title}", align="left")
+    started = time.monotonic()
+    yield
+    console.print(f"[dim]{time.monotonic() - started:.1f} s[/dim]")
+
+
+def _show(output: str) -> None:
+    console.print(output.strip(), markup=False, style="dim", soft_wrap=True)
+
+
+@dataclass
+class _Client:
+    """Calls the control plane until it is stopped, one call after another."""
+
+    url: str
+    calls: int = 0
+    failures: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self.url, timeout=10) as http:
+            while not self._stop.is_set():
+                self.calls += 1
+                try:
+                    response = http.get("/health")
+                    if not response.is_success:
+                        self.failures.append(str(response.status_code))
+                except httpx.HTTPError as error:
+                    self.failures.append(type(error).__name__)
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+@contextmanager
+def _continuous_client(stage: Workspace) -> Iterator[_Client]:
+    client = _Client(exports(stage.sandbox("env"))["CONTROL_PLANE_URL"])
+    thread = threading.Thread(target=client.run)
+    thread.start()
+    try:
+        yield client
+    finally:
+        client.stop()
+        thread.join()
+
+
+def _remove_the_last_one() -> None:
+    if DIRECTORY.exists():
+        Workspace(directory=DIRECTORY, environment={}).sandbox("stop")
+        shutil.rmtree(DIRECTORY)
+
+
+def _processes_of(directory: Path) -> str:
+    """The processes that carry the folder of this rehearsal in their command line or environment."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        try:
+            words = [*(process.info["cmdline"] or []), *process.environ().values()]
+        except psutil.Error:
+            continue
+        if process.pid != psutil.Process().pid and any(str(directory) in word for word in words):
+            found.append(f"{process.pid} {process.name()}")
+    return ", ".join(found)
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Deploys the real program with the real engine against one sandbox: what the rehearsal and the engine tests have in common.
+
+A workspace is a copy of the program beside the sandbox's folder, so that bumping a counter changes no file of the checkout.
+"""
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PROGRAM = ("Pulumi.yaml", "__main__.py", "components", "stacks", "requirements.txt", "constraints.txt")
+STACK = "sandbox"
+
+
+class FailedError(Exception):
+    """A command of the workspace failed; the text is what it printed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a command printed, and its exit status."""
+
+    status: int
+    output: str
+
+
+def exports(text: str) -> dict[str, str]:
+    """The variables of `export NAME=VALUE` lines."""
+    variables: dict[str, str] = {}
+    for word in shlex.split(text, comments=True):
+        name, assigned, value = word.partition("=")
+        if assigned:
+            variables[name] = value
+    return variables
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """One sandbox with a copy of the program that deploys to it.
+
+    Attributes:
+        directory: Holds `sandbox` and `program`.
+        environment: What `pulumi` and the sandbox's command run with.
+    """
+
+    directory: Path
+    environment: Mapping[str, str]
+
+    @property
+    def sandbox_directory(self) -> Path:
+        """The sandbox's own folder, `--dir`."""
+        return self.directory / "sandbox"
+
+    @property
+    def state_directory(self) -> Path:
+        """Where the file backend keeps the stack's state."""
+        return self.sandbox_directory / "state"
+
+    @property
+    def program_directory(self) -> Path:
+        """The copy of the program."""
+        return self.directory / "program"
+
+    def sandbox(self, *arguments: str, timeout: float = 120) -> str:
+        """Runs `python -m sandbox …` for this sandbox and returns its output.
+
+        Raises:
+            FailedError: It failed.
+        """
+        command, *rest = arguments
+        argv = [sys.executable, "-m", "sandbox", command, "--dir", str(self.sandbox_directory), *rest]
+        result = _run(argv, CHECKOUT, dict(os.environ), timeout)
+        if result.status != 0:
+            raise FailedError(f"{' '.join(arguments)}: exit status {result.status}\n{result.output}")
+        return result.output
+
+    def inspect(self) -> dict[str, Any]:
+        """The truth about the sandbox (DESIGN.md, section 6)."""
+        inspected: dict[str, Any] = json.loads(self.sandbox("inspect"))
+        return inspected
+
+    def pulumi(self, *arguments: str, timeout: float = 600, environment: Mapping[str, str] | None = None) -> Result:
+        """Runs the engine in the workspace; never raises for a failed update."""
+        argv = ["pulumi", *arguments, "--non-interactive", "--color", "never"]
+        return _run(argv, self.program_directory, {**self.environment, **(environment or {})}, timeout)
+
+    def must(self, *arguments: str, timeout: float = 600) -> str:
+        """Runs the engine and returns what it printed.
+
+        Raises:
+            FailedError: It failed.
+        """
+        result = self.pulumi(*arguments, timeout=timeout)
+        if result.status != 0:
+            raise FailedError(f"pulumi {' '.join(arguments)}: exit status {result.status}\n{result.output}")
+        return result.output
+
+    def up(self, *arguments: str) -> Result:
+        """`pulumi up`."""
+        return self.pulumi("up", "--yes", "--skip-preview", "--stack", STACK, *arguments)
+
+    def set_generation(self, secret: str, generation: object) -> None:
+        """Sets a rotation counter."""
+        self.configure(f"rotations.{secret}", str(generation), path=True)
+
+    def configure(self, key: str, value: str, *, path: bool = False) -> None:
+        """Sets a key of the stack's config."""
+        self.must("config", "set", "--plaintext", "--stack", STACK, *(["--path"] if path else []), key, value)
+
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs."""
+        result: dict[str, Any] = json.loads(self.must("stack", "output", "--json", "--stack", STACK))
+        return result
+
+
+def _run(argv: list[str], directory: Path, environment: dict[str, str], timeout: float) -> Result:
+    completed = subprocess.run(
+        argv,
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Result(status=completed.returncode, output=completed.stdout)
+
+
+@contextlib.contextmanager
+def workspace(directory: Path, *sandbox_options: str) -> Iterator[Workspace]:
+    """Starts a sandbox in `directory`, makes a stack for it, and stops the sandbox at the end; its state stays.
+
+    Args:
+        directory: New or empty.
+        sandbox_options: For `python -m sandbox start`.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    home = directory / "pulumi-home"
+    engine = _tool(["-m", "tools.engine", "env"])
+    _tool(["-m", "tools.engine", "home", str(home)])
+    made = Workspace(directory=directory, environment={})
+    made.sandbox("start", "--detach", *sandbox_options)
+    try:
+        variables = exports(made.sandbox("env"))
+        path = engine.get("PATH", "").replace("$PATH", os.environ["PATH"]) or os.environ["PATH"]
+        environment = {
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("FLY_", "GITHUB_", "GH_", "PULUMI_"))
+            },
+            **engine,
+            **variables,
+            "PULUMI_HOME": str(home),
+            "PATH": f"{CHECKOUT / '.venv' / 'bin'}:{path}",
+        }
+        made = Workspace(directory=directory, environment=environment)
+        _copy_program(made.program_directory)
+        made.must("stack", "select", "--create", STACK)
+        yield made
+    finally:
+        made.sandbox("stop")
+
+
+def _copy_program(target: Path) -> None:
+    target.mkdir()
+    for name in PROGRAM:
+        source = CHECKOUT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target / name)
+    (target / ".venv").symlink_to(CHECKOUT / ".venv")
+
+
+def _tool(arguments: list[str]) -> dict[str, str]:
+    completed = subprocess.run(
+        [sys.executable, *arguments], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return exports(completed.stdout)
