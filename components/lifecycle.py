@@ -15,12 +15,12 @@ POLL_SECONDS = 2.0  # between two proofs that a revoked credential is refused
 
 
 def make_current(
-    issuer: Issuer, family: Family, generation: int, *, keyring: Sequence[Credential] | None
+    issuers: Sequence[Issuer], family: Family, generation: int, *, keyring: Sequence[Credential] | None
 ) -> tuple[Credential, list[Credential]]:
     """Makes one generation's credential the current one: an earlier one that still lives, or a new one.
 
     Args:
-        issuer: The provider.
+        issuers: Who mints, first; then whoever minted before, where the settings have changed since.
         family: Names the credential.
         generation: Which one.
         keyring: What the stack knows. None when it knows nothing at all (first deployment, lost state): then live credentials of the
@@ -34,12 +34,12 @@ def make_current(
     """
     name = family.credential_name(generation)
     try:
-        turn = turn_to(generation, keyring=keyring or (), listed=issuer.issued(), family=family)
+        turn = turn_to(generation, keyring=keyring or (), listed=_all_issued(issuers), family=family)
         if turn.reuse is not None:
             return turn.reuse, [turn.reuse, *turn.keep]
         if keyring is not None:
             for orphan in turn.orphans:
-                issuer.revoke(orphan)
+                issuers[0].revoke(orphan)
     except ApiError as error:
         raise OperatorError(
             f"{family.secret}: no credential was minted: {error}.",
@@ -47,7 +47,7 @@ def make_current(
             next_step="`pulumi up` again once the provider answers.",
         ) from error
     try:
-        minted = issuer.mint(name)
+        minted = issuers[0].mint(name)
     except ApiError as error:
         raise OperatorError(
             f"{family.secret}: could not mint {name}: {error}.",
@@ -103,7 +103,9 @@ class RevocationOrder:
     proof_timeout: float
 
 
-def revoke_all_but(issuer: Issuer, order: RevocationOrder, *, sleep: Callable[[float], None] = time.sleep) -> Verdict:
+def revoke_all_but(
+    issuers: Sequence[Issuer], order: RevocationOrder, *, sleep: Callable[[float], None] = time.sleep
+) -> Verdict:
     """Revokes every credential of a family but the verified one, and proves that each is dead.
 
     Raises:
@@ -125,13 +127,19 @@ def revoke_all_but(issuer: Issuer, order: RevocationOrder, *, sleep: Callable[[f
             next_step="`pulumi up` without --target: it verifies, and then revokes.",
         )
     try:
-        listed = issuer.issued()
+        listed = _all_issued(issuers)
         _assert_verified_lives(order, listed)
         doomed = sentence(verified_id=order.verified.credential_id, listed=listed, family=order.family, also=order.also)
+        if doomed.missing:
+            raise OperatorError(
+                f"{secret}: `revokeUnmanaged` lists {', '.join(doomed.missing)}, which the provider does not list.",
+                state=f"every location works with generation {order.verified.generation}, which is verified; nothing was revoked.",
+                next_step="mend `revokeUnmanaged` (the output `secrets` names the ids), then `pulumi up`.",
+            )
         for issued in doomed.condemned:
-            issuer.revoke(issued.credential_id)
+            issuers[0].revoke(issued.credential_id)
         dead = (*doomed.condemned, *doomed.dead)
-        _prove_death(issuer, order, dead, sleep)
+        _prove_death(issuers, order, dead, sleep)
     except ApiError as error:
         raise OperatorError(
             f"{secret}: the old credential may still be alive: {error}.",
@@ -139,6 +147,11 @@ def revoke_all_but(issuer: Issuer, order: RevocationOrder, *, sleep: Callable[[f
             next_step="`pulumi up` again: it goes on with the revocation.",
         ) from error
     return Verdict(revoked=doomed.condemned, unmanaged=doomed.unmanaged)
+
+
+def _all_issued(issuers: Iterable[Issuer]) -> list[Issued]:
+    """What all of them list, each credential once."""
+    return list({issued.credential_id: issued for issuer in issuers for issued in issuer.issued()}.values())
 
 
 def _assert_verified_lives(order: RevocationOrder, listed: Iterable[Issued]) -> None:
@@ -152,15 +165,17 @@ def _assert_verified_lives(order: RevocationOrder, listed: Iterable[Issued]) -> 
 
 
 def _prove_death(
-    issuer: Issuer, order: RevocationOrder, dead: Sequence[Issued], sleep: Callable[[float], None]
+    issuers: Sequence[Issuer], order: RevocationOrder, dead: Sequence[Issued], sleep: Callable[[float], None]
 ) -> None:
     """Waits until the provider refuses each dead credential: by its value where it is known, else by the provider's list."""
     ids = {issued.credential_id for issued in dead}
     values = {each.credential_id: each.value for each in order.known if each.credential_id in ids}
     deadline = time.monotonic() + order.proof_timeout
     while True:
-        accepted = [each for each, value in values.items() if not issuer.refuses(value)]
-        by_list = {issued.credential_id for issued in issuer.issued() if issued.live} if ids - values.keys() else set()
+        accepted = [each for each, value in values.items() if not issuers[0].refuses(value)]
+        by_list = (
+            {issued.credential_id for issued in _all_issued(issuers) if issued.live} if ids - values.keys() else set()
+        )
         alive = sorted({*accepted, *(by_list & ids)})
         if not alive:
             return

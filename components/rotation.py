@@ -1,4 +1,4 @@
-"""The graph that rotates secrets: Credential → Probe → FlyAppSecrets → ActionsSecret → Verification → Revocation.
+"""The graph that rotates secrets: Credential → Probe → AppSecrets → ActionsSecret → Verification → Revocation.
 
 One component holds it all. The resources of one secret are its credential, probe, one Actions secret per repository, verification and
 revocation; each Fly app adds one resource for all its secrets, so that an app is written to and restarted once however many of them
@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import pulumi
 import pulumi_command as command
 import pulumi_github as github
-from pulumi.dynamic import Resource
 
 from components import operator_credentials, own_state, preflight
 from components import settings as configuration
 from components.errors import RefusedError
+from components.fly.resources import AppSecrets
 from components.keyring import fingerprint
-from components.provider import CredentialProvider, FlyAppSecretsProvider, RevocationProvider
+from components.resources import Credential, Revocation
 from components.secret import Check, Family, FlySecret, RepositorySecret, Secret
 from components.settings import Settings
 from components.verification.check import SETTINGS_VARIABLE
@@ -28,129 +28,6 @@ Result = TypeVar("Result")
 # Relative, and the same on every machine: a path of this one would make every other machine run every check again. The engine starts
 # plugins in the folder of Pulumi.yaml.
 RUN_CHECK = 'PATH="$PWD/.venv/bin:$PATH" exec python -m components.verification.'
-
-
-class Credential(Resource, module="rotation", name="Credential"):
-    """The current credential of a secret. Updated in place when the counter changes (ADR 0002); outlives its deletion from the state.
-
-    Attributes:
-        credential_id: The provider's id.
-        turn: Another one at every change of the counter.
-        value: Secret.
-        keyring: Secret. Every live credential of the family that this stack has minted.
-    """
-
-    credential_id: pulumi.Output[str]
-    turn: pulumi.Output[str]
-    value: pulumi.Output[str]
-    keyring: pulumi.Output[list[Any]]
-
-    def __init__(self, secret: Secret, family: Family, generation: int, options: pulumi.ResourceOptions) -> None:
-        properties = {
-            "family": {"app": family.app, "stack": family.stack, "secret": family.secret},
-            "issuer": {"kind": secret.issuer.kind, "settings": dict(secret.issuer.settings)},
-            "generation": generation,
-            "turn": None,
-            "credential_id": None,
-            "created_at": None,
-            "value": None,
-            "keyring": None,
-        }
-        super().__init__(
-            CredentialProvider(),
-            secret.name,
-            properties,
-            pulumi.ResourceOptions.merge(
-                options, pulumi.ResourceOptions(additional_secret_outputs=["value", "keyring"], retain_on_delete=True)
-            ),
-        )
-
-
-class FlyAppSecrets(Resource, module="rotation", name="FlyAppSecrets"):
-    """The managed secrets of one Fly app. Each secret is a property of its own, so that a preview knows the values that do not change."""
-
-    def __init__(
-        self, app: str, values: Mapping[str, pulumi.Output[str]], settings: Settings, options: pulumi.ResourceOptions
-    ) -> None:
-        properties = {
-            "app": app,
-            "names": sorted(values),
-            **values,
-            "policy": {
-                "max_unavailable": str(settings.max_unavailable),
-                "health_timeout": str(settings.health_timeout),
-            },
-            "version": None,
-            "digests": None,
-        }
-        super().__init__(
-            FlyAppSecretsProvider(),
-            app,
-            properties,
-            pulumi.ResourceOptions.merge(
-                options, pulumi.ResourceOptions(additional_secret_outputs=sorted(values), retain_on_delete=True)
-            ),
-        )
-
-    def held(self, secret: str) -> pulumi.Output[str]:
-        """The value of a secret that the app holds: of the last delivery that succeeded."""
-        value: pulumi.Output[str] = getattr(self, secret)
-        return value
-
-
-class Revocation(Resource, module="rotation", name="Revocation"):
-    """The death of every credential of a family but the verified one.
-
-    Attributes:
-        generation: The verified one.
-        credential_id: The verified one.
-        verified_at: RFC 3339.
-        unmanaged: Live credentials at the same provider that the program does not manage.
-    """
-
-    generation: pulumi.Output[int]
-    credential_id: pulumi.Output[str]
-    verified_at: pulumi.Output[str]
-    unmanaged: pulumi.Output[list[Any]]
-
-    def __init__(
-        self,
-        secret: Secret,
-        family: Family,
-        credential: Credential,
-        *,
-        generation: int,
-        report: pulumi.Output[dict[str, Any]],
-        subject: pulumi.Output[str],
-        holdings: Mapping[str, pulumi.Output[str]],
-        also: list[str],
-        proof_timeout: int,
-        options: pulumi.ResourceOptions,
-    ) -> None:
-        properties = {
-            "family": {"app": family.app, "stack": family.stack, "secret": family.secret},
-            "issuer": {"kind": secret.issuer.kind, "settings": dict(secret.issuer.settings)},
-            "generation": generation,
-            "credential_id": credential.credential_id,
-            "keyring": credential.keyring,
-            "verified_at": report["verified_at"],
-            "verified_subject": report["subject"],
-            "subject": subject,
-            "holdings": holdings,
-            "also": also,
-            "proof_timeout": proof_timeout,
-            "revoked": None,
-            "unmanaged": None,
-        }
-        super().__init__(
-            RevocationProvider(),
-            f"revocation-{secret.name}",
-            properties,
-            pulumi.ResourceOptions.merge(
-                options,
-                pulumi.ResourceOptions(additional_secret_outputs=["keyring", "holdings"], retain_on_delete=True),
-            ),
-        )
 
 
 class Rotation(pulumi.ComponentResource):
@@ -244,11 +121,11 @@ class Rotation(pulumi.ComponentResource):
         secrets: Iterable[Secret],
         credentials: Mapping[str, Credential],
         probes: Mapping[str, command.local.Command],
-    ) -> FlyAppSecrets:
+    ) -> AppSecrets:
         names = [secret.name for secret in secrets if FlySecret(app=app) in secret.fly]
         after = pulumi.ResourceOptions(depends_on=[probes[name] for name in names])
         values = {name: credentials[name].value for name in names}
-        return FlyAppSecrets(app, values, self._settings, pulumi.ResourceOptions.merge(self._child, after))
+        return AppSecrets(app, values, self._settings, pulumi.ResourceOptions.merge(self._child, after))
 
     def _actions_secret(
         self, secret: Secret, location: RepositorySecret, credential: Credential, *, after: list[pulumi.Resource]

@@ -89,7 +89,7 @@ class Workspace:
 
     def pulumi(self, *arguments: str, timeout: float = 600, environment: Mapping[str, str] | None = None) -> Result:
         """Runs the engine in the workspace; never raises for a failed update."""
-        argv = ["pulumi", *arguments, "--non-interactive", "--color", "never"]
+        argv = ["pulumi", "--color", "never", "--non-interactive", *arguments]
         return _run(argv, self.program_directory, {**self.environment, **(environment or {})}, timeout)
 
     def must(self, *arguments: str, timeout: float = 600) -> str:
@@ -113,7 +113,7 @@ class Workspace:
 
     def configure(self, key: str, value: str, *, path: bool = False) -> None:
         """Sets a key of the stack's config."""
-        self.must("config", "set", "--plaintext", "--stack", STACK, *(["--path"] if path else []), key, value)
+        self.must("config", "set", "--plaintext", "--stack", STACK, *(["--path"] if path else []), "--", key, value)
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs."""

@@ -22,8 +22,8 @@ from components.http import ApiError
 # Written into each machine's metadata: the secrets version it was last moved to. Fly has no field of its own for that, and a rollout
 # that was cut off has to be told from a machine that was ill before.
 STAMP = "rotation_secrets_version"
-LEASE_SECONDS = 60
-LEASE_RENEWAL = 20.0  # seconds; several renewals may fail before the lease is lost
+LEASE_SECONDS = 30  # a killed rollout holds up the next one no longer than this
+LEASE_RENEWAL = 7.0  # seconds; several renewals may fail before the lease is lost
 POLL_SECONDS = 1.0  # "Get Machine": 5 requests a second (Fly, "Working with the Machines API", rate limits)
 HEALTHY_POLLS = 2  # polls in a row that must be healthy
 CRASH_LOOP_RESTARTS = 2
@@ -228,7 +228,7 @@ class Rollout:
         status = "failed"
         try:
             for batch in batches(machines, max_unavailable=self._policy.max_unavailable):
-                self._report(f"restarting {', '.join(machine.machine_id for machine in batch)}")
+                self._report(f"{self._app}: restarting {', '.join(machine.machine_id for machine in batch)}")
                 with ThreadPoolExecutor(max_workers=len(batch)) as pool:
                     results = [pool.submit(self._move_one, machine, version, release, moved) for machine in batch]
                 for result in results:

@@ -1,9 +1,11 @@
 """After any failure: the old credential is alive, everything works, and the next `pulumi up` finishes without minting again."""
 
+import subprocess
 import threading
 import time
 
 import httpx
+import psutil
 import pytest
 
 from tests.engine.stage import APP, FAMILY, REPOSITORY, SECRET, Stage
@@ -265,3 +267,64 @@ def _write_fly_secret(stage: Stage, name: str, value: str) -> None:
         headers={"authorization": f"Bearer {stage.environment['FLY_ACCESS_TOKEN']}"},
         json={"values": {name: value}},
     ).raise_for_status()
+
+
+def test_killed_in_the_middle_of_a_rolling_restart_is_finished_by_the_next_up(deployed: Stage) -> None:
+    deployed.sandbox("set", "boot_time=3")
+    deployed.set_generation(SECRET, 2)
+    process = subprocess.Popen(
+        ["pulumi", "up", "--yes", "--skip-preview", "--stack", STACK, "--non-interactive"],
+        cwd=deployed.program_directory,
+        env=dict(deployed.environment),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while sorted(map(str, deployed.generation_held().values())) != ["1", "1", "2", "2"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        member.kill()
+    process.wait()
+    assert sorted(map(str, deployed.generation_held().values())) == ["1", "1", "2", "2"], (
+        "Fly and one machine are ahead"
+    )
+
+    locked = deployed.fails()
+    assert "locked" in locked
+    deployed.must("cancel", "--yes", "--stack", STACK)
+    deployed.sandbox("set", "boot_time=0")
+    deployed.deploys()
+
+    deployed.assert_settled(2)
+    assert deployed.minted() == 2
+
+
+def test_rate_limits_of_fly_are_respected(stage: Stage) -> None:
+    stage.sandbox("set", "rate_limits=1")
+    stage.deploys()
+    stage.set_generation(SECRET, 2)
+    stage.deploys()
+    stage.assert_settled(2)
+
+
+def test_refresh_changes_nothing(deployed: Stage) -> None:
+    held = deployed.holdings()
+
+    deployed.must("refresh", "--yes", "--skip-preview", "--stack", STACK)
+
+    deployed.assert_no_change()
+    deployed.deploys("--refresh")
+    assert deployed.holdings() == held
+    deployed.assert_no_change()
+
+
+def test_changed_profile_leaves_no_token_of_the_old_one(deployed: Stage) -> None:
+    deployed.configure("deployTokenProfile", "deploy_organization")
+    deployed.assert_no_change()
+    deployed.set_generation(SECRET, 2)
+
+    deployed.deploys()
+
+    deployed.assert_settled(2)
