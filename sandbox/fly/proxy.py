@@ -1,6 +1,6 @@
 """Fly's proxy in front of an app: what `https://<app>.fly.dev` is.
 
-It hands each request to a machine that is started, not cordoned, not on its way down, and whose checks do not fail; a
+It hands each request to a machine that is started, not cordoned, and whose checks do not fail; a
 machine without a check result yet gets requests only if there is no other. If a machine refuses the connection, the
 next one is tried: nothing was sent yet. If none is left, the request waits for the setting `proxy_patience`, as Fly
 holds requests while a machine starts, then 503. `fly-force-instance-id` and `fly-prefer-instance-id` name a machine.
@@ -88,7 +88,6 @@ class _Proxy:
             for machine in machines.listing(self._world, self._app)
             if machine.state is State.STARTED
             and not machine.cordoned
-            and not self._supervisor.runtime(machine.id).draining
             and not any(check.status == "critical" for check in machine.checks)
         ]
         turn = next(self._turn)
