@@ -34,12 +34,11 @@ def make_current(
     """
     name = family.credential_name(generation)
     try:
-        turn = turn_to(generation, keyring=keyring or (), listed=_all_issued(issuers), family=family)
+        turn = turn_to(generation, keyring=keyring, listed=_all_issued(issuers), family=family)
         if turn.reuse is not None:
             return turn.reuse, [turn.reuse, *turn.keep]
-        if keyring is not None:
-            for orphan in turn.orphans:
-                issuers[0].revoke(orphan)
+        for orphan in turn.orphans:
+            issuers[0].revoke(orphan)
     except ApiError as error:
         raise OperatorError(
             f"{family.secret}: no credential was minted: {error}.",
@@ -169,7 +168,7 @@ def _prove_death(
 ) -> None:
     """Waits until the provider refuses each dead credential: by its value where it is known, else by the provider's list."""
     ids = {issued.credential_id for issued in dead}
-    values = {each.credential_id: each.value for each in order.known if each.credential_id in ids}
+    values = {each.credential_id: each.value for each in order.known if each.credential_id in ids and each.value}
     deadline = time.monotonic() + order.proof_timeout
     while True:
         accepted = [each for each, value in values.items() if not issuers[0].refuses(value)]

@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from threading import Event
-from typing import Any, Self
+from threading import Event, Thread
+from typing import Any
+
+import httpx
 
 from components.errors import OperatorError
 from components.fly.client import FlyClient, Machine
@@ -65,11 +67,10 @@ class Delivery:
 class MachineFailedError(Exception):
     """A machine that did not get healthy with the new values, or could not be moved."""
 
-    def __init__(self, machine_id: str, reason: str, *, moved: bool) -> None:
+    def __init__(self, machine_id: str, reason: str) -> None:
         super().__init__(machine_id, reason)
         self.machine_id = machine_id
         self.reason = reason
-        self.moved = moved
 
     def __str__(self) -> str:
         return f"machine {self.machine_id}: {self.reason}"
@@ -277,16 +278,17 @@ class Rollout:
                     self._app, machine, config=config, nonce=nonce, min_secrets_version=version, skip_launch=not launch
                 )
             except ApiError as error:
-                now = self._client.get_machine(self._app, machine.machine_id) if error.ambiguous else machine
+                # Also after a clear refusal: the one before may have got no answer and been carried out late.
+                now = self._client.get_machine(self._app, machine.machine_id)
                 if now.metadata.get(STAMP) == str(version):
                     return now  # the answer was lost, the update was not
-                if now.instance_id == machine.instance_id:
+                unchanged = now.instance_id == machine.instance_id
+                if unchanged:
                     moved.remove(machine.machine_id)
-                retry = error.status == 412 or (error.transient and now.instance_id == machine.instance_id)  # noqa: PLR2004
-                if not retry or time.monotonic() > deadline:
-                    raise MachineFailedError(
-                        machine.machine_id, str(error), moved=machine.machine_id in moved
-                    ) from error
+                not_yet_there = error.status == httpx.codes.PRECONDITION_FAILED
+                if not (not_yet_there or (error.transient and unchanged)) or time.monotonic() > deadline:
+                    reason = str(error) if unchanged else "somebody else changed it during the rollout"
+                    raise MachineFailedError(machine.machine_id, reason) from error
                 time.sleep(error.retry_after or POLL_SECONDS)
 
     def _await_health(self, before: Machine, updated: Machine) -> None:
@@ -307,7 +309,7 @@ class Rollout:
         while time.monotonic() < deadline:
             machine = self._client.get_machine(self._app, updated.machine_id)
             if machine.instance_id != instance:
-                raise MachineFailedError(machine.machine_id, "somebody else changed it during the rollout", moved=True)
+                raise MachineFailedError(machine.machine_id, "somebody else changed it during the rollout")
             if reason := crash_loop(replace(machine, events=_events_since(machine, before))):
                 break
             reason = health(machine, since=since)
@@ -315,7 +317,7 @@ class Rollout:
             if healthy_polls >= HEALTHY_POLLS:
                 return
             time.sleep(POLL_SECONDS)
-        raise MachineFailedError(updated.machine_id, reason or "it did not stay healthy", moved=True)
+        raise MachineFailedError(updated.machine_id, reason or "it did not stay healthy")
 
     @contextmanager
     def _lease(self, machine: Machine) -> Iterator[str]:
@@ -330,19 +332,23 @@ class Rollout:
             except ApiError as error:
                 held = error.status == 409  # noqa: PLR2004
                 if not (held or error.transient) or time.monotonic() > deadline:
-                    raise MachineFailedError(machine.machine_id, str(error), moved=False) from error
+                    raise MachineFailedError(machine.machine_id, str(error)) from error
                 time.sleep(error.retry_after or 2 * POLL_SECONDS)
-        with (
-            ThreadPoolExecutor(max_workers=1) as pool,
-            _Renewal(self._client, self._app, machine.machine_id, nonce) as renewal,
-        ):
-            pool.submit(renewal.run)
-            try:
-                yield nonce
-            finally:
-                renewal.stop()
-                with suppress(ApiError):  # an unreleased lease ends by itself after LEASE_SECONDS
-                    self._client.release_lease(self._app, machine.machine_id, nonce)
+        ended = Event()
+        renewal = Thread(target=self._renew, args=(machine.machine_id, nonce, ended))
+        renewal.start()
+        try:
+            yield nonce
+        finally:
+            ended.set()
+            renewal.join()  # a renewal that is under way would take the lease again after it was given back
+            with suppress(ApiError):  # an unreleased lease ends by itself after LEASE_SECONDS
+                self._client.release_lease(self._app, machine.machine_id, nonce)
+
+    def _renew(self, machine_id: str, nonce: str, ended: Event) -> None:
+        while not ended.wait(LEASE_RENEWAL):
+            with suppress(ApiError):  # the next renewal tries again; an update without the lease is refused by Fly
+                self._client.refresh_lease(self._app, machine_id, nonce, seconds=LEASE_SECONDS)
 
     def _roll_back(
         self,
@@ -389,31 +395,6 @@ class Rollout:
             state=f"{maybe}; no machine was restarted. Every old credential is still alive.",
             next_step="`pulumi up` again once Fly answers (status.flyio.net).",
         )
-
-
-class _Renewal:
-    """Keeps a lease alive from a thread of its own until it is stopped."""
-
-    def __init__(self, client: FlyClient, app: str, machine_id: str, nonce: str) -> None:
-        self._client = client
-        self._app = app
-        self._machine_id = machine_id
-        self._nonce = nonce
-        self._stopped = Event()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def run(self) -> None:
-        while not self._stopped.wait(LEASE_RENEWAL):
-            with suppress(ApiError):  # the next renewal tries again; an update without the lease is refused by Fly
-                self._client.refresh_lease(self._app, self._machine_id, self._nonce, seconds=LEASE_SECONDS)
 
 
 def _events_since(machine: Machine, before: Machine) -> tuple[Mapping[str, Any], ...]:

@@ -121,5 +121,8 @@ def together(checks: Mapping[str, Check]) -> None:
             except (CheckFailedError, ApiError) as error:
                 _ending.set()
                 failures.append(f"{futures[future]}: {error}")
+            except BaseException:
+                _ending.set()
+                raise
     if failures:
         raise CheckFailedError("; ".join(sorted(failures)))
