@@ -40,8 +40,58 @@ FLY_API_TOKEN = Secret(
     ),
 )
 
+# The control plane makes a branch of its Neon project for every tenant.
+NEON_API_KEY = Secret(
+    name="NEON_API_KEY",
+    issuer=Issuer(
+        kind="neon-api-key",
+        settings={
+            "organization_id": "" if settings.neon_key_scope == "personal" else settings.neon_organization,
+            "project_id": settings.neon_project if settings.neon_key_scope == "project" else "",
+        },
+    ),
+    fly=(FlySecret(app=settings.app),),
+    requires={"neonProject": settings.neon_project}
+    | ({} if settings.neon_key_scope == "personal" else {"neonOrganization": settings.neon_organization}),
+    probe=Check(module="neon_api_key_probe", settings={"project": settings.neon_project}),
+    verification=Check(
+        module="neon_api_key",
+        settings={
+            "app": settings.app,
+            "url": settings.control_plane_url,
+            "owner_user_id": settings.org_owner_user_id,
+            "organization": "" if settings.neon_key_scope == "personal" else settings.neon_organization,
+            "project": settings.neon_project,
+            "branch_name": settings.neon_branch_name,
+            "prove_use": settings.prove_use,
+            "org_timeout": settings.org_timeout,
+        },
+    ),
+)
+
+# Best effort for the control plane: with a wrong key mails are skipped, and nobody is told but its log.
+RESEND_API_KEY = Secret(
+    name="RESEND_API_KEY",
+    issuer=Issuer(kind="resend-sending-key", settings={"domain": settings.resend_domain}),
+    fly=(FlySecret(app=settings.app),),
+    requires={"resendDomain": settings.resend_domain},
+    probe=Check(module="resend_api_key_probe"),
+    verification=Check(
+        module="resend_api_key",
+        settings={
+            "app": settings.app,
+            "url": settings.control_plane_url,
+            "owner_user_id": settings.org_owner_user_id,
+            "subject": settings.purge_mail_subject,
+            "prove_use": settings.prove_use,
+            "org_timeout": settings.org_timeout,
+            "mail_timeout": settings.mail_timeout,
+        },
+    ),
+)
+
 rotate(
     settings,
-    [FLY_API_TOKEN],
+    [FLY_API_TOKEN, NEON_API_KEY, RESEND_API_KEY],
     not_managed={"GITHUB_TOKEN": "it is built into GitHub Actions, which mints a new one for every job."},
 )

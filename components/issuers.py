@@ -4,9 +4,15 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from components import operator_credentials
+from components.errors import RefusedError
 from components.fly.client import FlyClient
 from components.fly.issuer import DeployTokens
 from components.keyring import Issued, Minted
+from components.neon.client import NeonClient
+from components.neon.issuer import ApiKeys
+from components.operator_credentials import OperatorCredential
+from components.resend.client import ResendClient
+from components.resend.issuer import SendingKeys
 
 ConfigLookup = Callable[[str], str | None]
 
@@ -30,13 +36,34 @@ class Issuer(Protocol):
         """Whether the provider refuses this value. An error where the answer proves neither."""
         ...
 
+    def obstacles(self) -> list[RefusedError]:
+        """What would keep a new credential from working, found by reading: in a preview too."""
+        ...
+
 
 def _fly_deploy_tokens(settings: Mapping[str, str], config: ConfigLookup) -> Issuer:
     client = FlyClient(token=operator_credentials.find(operator_credentials.FLY, config))
     return DeployTokens(client=client, app=settings["app"], profile=settings["profile"], expiry=settings["expiry"])
 
 
-# The keys are kept in the state of every stack: never rename one.
+def _neon_api_keys(settings: Mapping[str, str], config: ConfigLookup) -> Issuer:
+    client = NeonClient(operator_credentials.find(operator_credentials.NEON, config))
+    return ApiKeys(client=client, organization_id=settings["organization_id"], project_id=settings["project_id"])
+
+
+def _resend_sending_keys(settings: Mapping[str, str], config: ConfigLookup) -> Issuer:
+    client = ResendClient(operator_credentials.find(operator_credentials.RESEND, config))
+    return SendingKeys(client=client, domain=settings["domain"])
+
+
+# Whose credential mints. The keys of both tables are kept in the state of every stack: never rename one.
+OPERATORS: Mapping[str, OperatorCredential] = {
+    "fly-deploy-token": operator_credentials.FLY,
+    "neon-api-key": operator_credentials.NEON,
+    "resend-sending-key": operator_credentials.RESEND,
+}
 ISSUERS: Mapping[str, Callable[[Mapping[str, str], ConfigLookup], Issuer]] = {
     "fly-deploy-token": _fly_deploy_tokens,
+    "neon-api-key": _neon_api_keys,
+    "resend-sending-key": _resend_sending_keys,
 }

@@ -43,7 +43,17 @@ CONTROL_PLANE = OperatorCredential(
 )
 
 
-ALL = (FLY, GITHUB, CONTROL_PLANE)
+NEON = OperatorCredential(
+    description="a personal Neon API key of an admin of the organization",
+    variables=("NEON_API_KEY",),
+    config_key="neonApiKey",
+)
+RESEND = OperatorCredential(
+    description="a Resend API key with full access",
+    variables=("RESEND_API_KEY",),
+    config_key="resendApiKey",
+)
+ALL = (FLY, GITHUB, CONTROL_PLANE, NEON, RESEND)
 
 
 def variable_of_config(key: str) -> str:

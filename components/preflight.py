@@ -1,6 +1,7 @@
 """Refusals that need a look at the providers: before anything is touched, in preview as well as in an update. Reads only."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from components import operator_credentials
 from components.control_plane.client import ControlPlaneClient
@@ -8,6 +9,7 @@ from components.errors import RefusedError, refusals
 from components.fly.client import FlyClient
 from components.github.client import GitHubClient
 from components.http import ApiError
+from components.issuers import ISSUERS, OPERATORS
 from components.operator_credentials import OperatorCredential, endpoint
 from components.secret import Secret
 
@@ -35,99 +37,95 @@ def check(
         RefusedError: With everything that is missing.
     """
     secrets = list(secrets)
-    fly_apps = sorted({location.app for secret in secrets for location in secret.fly})
-    errors: list[RefusedError] = []
-    examinations: list[Callable[[], list[RefusedError]]] = [
-        lambda: _fly(
-            FlyClient(operator_credentials.find(operator_credentials.FLY, config)), fly_apps, tenant_app, secrets, also
+    apps = sorted({location.app for secret in secrets for location in secret.fly})
+    examinations: list[tuple[Callable[[], list[RefusedError]], OperatorCredential]] = [
+        (
+            lambda: _fly(FlyClient(operator_credentials.find(operator_credentials.FLY, config)), apps, tenant_app),
+            operator_credentials.FLY,
         ),
-        lambda: _github(GitHubClient(operator_credentials.find(operator_credentials.GITHUB, config)), secrets),
-        lambda: _control_plane(
-            ControlPlaneClient(
-                endpoint("CONTROL_PLANE_URL", control_plane_url),
-                operator_credentials.find(operator_credentials.CONTROL_PLANE, config),
-            )
+        *(
+            (partial(_issuer, secret, also.get(secret.name, ()), config), OPERATORS[secret.issuer.kind])
+            for secret in secrets
         ),
+        (lambda: _control_plane(control_plane_url, config), operator_credentials.CONTROL_PLANE),
     ]
-    for examine in examinations:
+    if repositories := sorted({location.full_name for secret in secrets for location in secret.repositories}):
+        examinations.append((lambda: _github(repositories, config), operator_credentials.GITHUB))
+    errors: dict[str, RefusedError] = {}
+    for examine, credential in examinations:
         try:
-            errors.extend(examine())
+            found = examine()
         except RefusedError as error:
-            errors.append(error)
+            found = [error]
+        except ApiError as error:
+            found = [_no_access(error, credential)]
+        # Two secrets of one issuer find the same fault.
+        errors |= {str(error): error for error in found}
     if errors:
-        raise refusals(errors)
+        raise refusals(list(errors.values()))
 
 
-def _fly(
-    client: FlyClient, apps: Iterable[str], tenant_app: str, secrets: Iterable[Secret], also: Mapping[str, list[str]]
-) -> list[RefusedError]:
-    issuers = {secret.name: secret.issuer.settings for secret in secrets if secret.issuer.kind == "fly-deploy-token"}
-    token_apps = {settings["app"] for settings in issuers.values()}
+def _fly(client: FlyClient, apps: Iterable[str], tenant_app: str) -> list[RefusedError]:
     errors = []
-    try:
-        for app in sorted({*apps, *token_apps, tenant_app}):
-            if not client.app_exists(app):
-                errors.append(
-                    RefusedError(
-                        f"Fly has no app {app} that the operator token can see.",
-                        next_step="mend the name in the stack's config (app, tenantApp, deployTokenApp), or use a token of its organization.",
-                    )
+    for app in sorted({*apps, tenant_app}):
+        if not client.app_exists(app):
+            errors.append(
+                RefusedError(
+                    f"Fly has no app {app} that the operator token can see.",
+                    next_step="mend the name in the stack's config (app, tenantApp), or use a token of its organization.",
                 )
-            elif app in apps and not client.list_machines(app):
-                errors.append(
-                    RefusedError(
-                        f"Fly app {app} has no machines, so nothing would run with a new value.",
-                        next_step=f"deploy {app} first.",
-                    )
+            )
+        elif app in apps and not client.list_machines(app):
+            errors.append(
+                RefusedError(
+                    f"Fly app {app} has no machines, so nothing would run with a new value.",
+                    next_step=f"deploy {app} first.",
                 )
-        if errors:
-            return errors
-        for name, settings in issuers.items():
-            listed = {
-                issued.credential_id for issued in client.list_tokens(app=settings["app"], profile=settings["profile"])
-            }
-            if missing := sorted(set(also.get(name, ())) - listed):
-                errors.append(
-                    RefusedError(
-                        f"`revokeUnmanaged.{name}` lists {', '.join(missing)}, which Fly does not list for app {settings['app']}.",
-                        next_step="take the ids from the stack output `secrets`, or from `fly tokens list`.",
-                    )
-                )
-    except ApiError as error:
-        return [*errors, _no_access(error, operator_credentials.FLY)]
+            )
     return errors
 
 
-def _github(client: GitHubClient, secrets: Iterable[Secret]) -> list[RefusedError]:
-    errors = []
-    repositories = sorted({location.full_name for secret in secrets for location in secret.repositories})
-    try:
-        for repository in repositories:
-            may_push = client.can_push(repository)
-            if may_push is None:
-                errors.append(
-                    RefusedError(
-                        f"GitHub has no repository {repository} that the operator token can see.",
-                        next_step="mend `github:owner` and `repository` in the stack's config, or use a token with access to it.",
-                    )
-                )
-            elif not may_push:
-                errors.append(
-                    RefusedError(
-                        f"The operator's GitHub token may read {repository} but not write to it.",
-                        next_step="use a token that may write secrets and run workflows (classic: scope `repo`).",
-                    )
-                )
-    except ApiError as error:
-        errors.append(_no_access(error, operator_credentials.GITHUB))
+def _issuer(secret: Secret, also: Iterable[str], config: ConfigLookup) -> list[RefusedError]:
+    issuer = ISSUERS[secret.issuer.kind](secret.issuer.settings, config)
+    errors = issuer.obstacles()
+    if errors:
+        return errors
+    listed = {issued.credential_id for issued in issuer.issued()}
+    if missing := sorted(set(also) - listed):
+        errors.append(
+            RefusedError(
+                f"`revokeUnmanaged.{secret.name}` lists {', '.join(missing)}, which the provider does not list.",
+                next_step="take the ids from the stack output `secrets`.",
+            )
+        )
     return errors
 
 
-def _control_plane(client: ControlPlaneClient) -> list[RefusedError]:
-    try:
-        client.orgs()
-    except ApiError as error:
-        return [_no_access(error, operator_credentials.CONTROL_PLANE)]
+def _github(repositories: Iterable[str], config: ConfigLookup) -> list[RefusedError]:
+    client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, config))
+    errors = []
+    for repository in repositories:
+        may_push = client.can_push(repository)
+        if may_push is None:
+            errors.append(
+                RefusedError(
+                    f"GitHub has no repository {repository} that the operator token can see.",
+                    next_step="mend `github:owner` and `repository` in the stack's config, or use a token with access to it.",
+                )
+            )
+        elif not may_push:
+            errors.append(
+                RefusedError(
+                    f"The operator's GitHub token may read {repository} but not write to it.",
+                    next_step="use a token that may write secrets and run workflows (classic: scope `repo`).",
+                )
+            )
+    return errors
+
+
+def _control_plane(url: str, config: ConfigLookup) -> list[RefusedError]:
+    token = operator_credentials.find(operator_credentials.CONTROL_PLANE, config)
+    ControlPlaneClient(endpoint("CONTROL_PLANE_URL", url), token).orgs()
     return []
 
 

@@ -65,6 +65,7 @@ class Rotation(pulumi.ComponentResource):
                 f"probe-{secret.name}",
                 secret.probe,
                 generations[secret.name],
+                credential=credentials[secret.name],
                 subject=credentials[secret.name].turn,
                 state_if_failed="nothing was delivered; every old credential is still alive.",
                 stdin=credentials[secret.name].value,
@@ -72,9 +73,8 @@ class Rotation(pulumi.ComponentResource):
             for secret in rotated
         }
         apps = {
-            location.app: self._app(location.app, rotated, credentials, probes)
-            for secret in rotated
-            for location in secret.fly
+            app: self._app(app, rotated, credentials, probes)
+            for app in sorted({location.app for secret in rotated for location in secret.fly})
         }
         self.secrets = {}
         for secret in rotated:
@@ -95,6 +95,7 @@ class Rotation(pulumi.ComponentResource):
                 f"{own_state.VERIFICATION_PREFIX}{secret.name}",
                 secret.verification,
                 generation,
+                credential=credential,
                 subject=subject,
                 state_if_failed="the new value is delivered, every old credential is still alive and nothing was revoked.",
                 after=locations,
@@ -147,6 +148,7 @@ class Rotation(pulumi.ComponentResource):
         check: Check,
         generation: int,
         *,
+        credential: Credential,
         subject: pulumi.Output[str],
         state_if_failed: str,
         stdin: pulumi.Output[str] | None = None,
@@ -154,11 +156,12 @@ class Rotation(pulumi.ComponentResource):
     ) -> command.local.Command:
         """A check that runs once for every subject, and again whenever it has failed."""
         told = {"generation": generation, "settings": dict(check.settings), "state_if_failed": state_if_failed}
+        about = pulumi.Output.all(subject=subject, credential_id=credential.credential_id)
         return command.local.Command(
             name,
             create=RUN_CHECK + check.module,
             environment={
-                SETTINGS_VARIABLE: subject.apply(lambda value: json.dumps({**told, "subject": value}, sort_keys=True)),
+                SETTINGS_VARIABLE: about.apply(lambda values: json.dumps({**told, **values}, sort_keys=True)),
                 **self._operator_environment,
             },
             stdin=stdin,
@@ -222,6 +225,7 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
     also = _refusing(
         lambda: configuration.unmanaged_to_revoke(config.get_object("revokeUnmanaged"), rotated=generations)
     )
+    _refusing(lambda: configuration.assert_configured(secret for secret in secrets if secret.name in generations))
     progress = own_state.progress()
     _refusing(lambda: configuration.assert_no_step_back(generations, progress))
     pending = [

@@ -64,6 +64,7 @@ class Secret:
         issuer: Who mints it.
         fly: Fly apps that hold it. Delivered first.
         repositories: GitHub repositories that hold it. Delivered after every Fly app (the runbook: "Fly secrets first, then GHA").
+        requires: Config keys that have to be set to rotate it, with their values.
         probe: Proves that the credential is good, before it is delivered anywhere.
         verification: Proves that the consumers work with the new value, before the old one is revoked.
     """
@@ -72,6 +73,7 @@ class Secret:
     issuer: Issuer
     fly: tuple[FlySecret, ...]
     repositories: tuple[RepositorySecret, ...] = ()
+    requires: Mapping[str, str] = field(default_factory=dict)
     probe: Check
     verification: Check
 

@@ -5,10 +5,11 @@ Keys, types and defaults are described in `Pulumi.yaml`; what is here is what it
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from components.errors import RefusedError, refusals
+from components.secret import Secret
 
 # Go's time.ParseDuration, as Fly's expiry is read: hours, minutes and seconds are what makes sense here.
 GO_DURATION = re.compile(r"(\d+h)?(\d+m)?(\d+s)?")
@@ -29,11 +30,19 @@ class Settings:
     deploy_token_profile: str
     deploy_token_expiry: str
     org_owner_user_id: str
+    neon_organization: str
+    neon_project: str
+    neon_key_scope: str
+    neon_branch_name: str
+    purge_mail_subject: str
+    prove_use: bool
+    resend_domain: str
     max_unavailable: float
     health_timeout: int
     org_timeout: int
     workflow_timeout: int
     ci_timeout: int
+    mail_timeout: int
     revocation_timeout: int
 
 
@@ -61,6 +70,9 @@ def load(get: Callable[[str], str | None], *, owner: str | None) -> Settings:
     expiry = get("deployTokenExpiry") or ""
     if not expiry or not GO_DURATION.fullmatch(expiry):
         errors.append(_wrong("deployTokenExpiry", expiry, "a duration such as `8760h0m0s`"))
+    scope = get("neonKeyScope") or ""
+    if scope not in {"personal", "organization", "project"}:
+        errors.append(_wrong("neonKeyScope", scope, "`personal`, `organization` or `project`"))
     unavailable = _max_unavailable(get("maxUnavailable") or "")
     if unavailable is None:
         errors.append(
@@ -85,17 +97,35 @@ def load(get: Callable[[str], str | None], *, owner: str | None) -> Settings:
         deploy_token_profile=profile,
         deploy_token_expiry=expiry,
         org_owner_user_id=names["orgOwnerUserId"],
+        neon_organization=get("neonOrganization") or "",
+        neon_project=get("neonProject") or "",
+        neon_key_scope=scope,
+        neon_branch_name=names["neonBranchName"],
+        purge_mail_subject=names["purgeMailSubject"],
+        prove_use=get("proveUse") == "true",
+        resend_domain=get("resendDomain") or "",
         max_unavailable=unavailable or 1,
         **{field: timeouts[key] for key, field in TIMEOUTS.items()},
     )
 
 
-NAMES = ("app", "tenantApp", "controlPlaneUrl", "repository", "workflow", "deployTokenApp", "orgOwnerUserId")
+NAMES = (
+    "app",
+    "tenantApp",
+    "controlPlaneUrl",
+    "repository",
+    "workflow",
+    "deployTokenApp",
+    "orgOwnerUserId",
+    "neonBranchName",
+    "purgeMailSubject",
+)
 TIMEOUTS = {
     "healthTimeout": "health_timeout",
     "orgTimeout": "org_timeout",
     "workflowTimeout": "workflow_timeout",
     "ciTimeout": "ci_timeout",
+    "mailTimeout": "mail_timeout",
     "revocationTimeout": "revocation_timeout",
 }
 
@@ -189,6 +219,25 @@ def unmanaged_to_revoke(raw: object, *, rotated: Collection[str]) -> dict[str, l
             )
         ids[str(name)] = sorted(set(listed))
     return ids
+
+
+def assert_configured(secrets: Iterable[Secret]) -> None:
+    """Refuses to rotate a secret whose settings are missing.
+
+    Raises:
+        RefusedError: With every one that is.
+    """
+    errors = [
+        RefusedError(
+            f"{secret.name} is listed in `rotations`, but the config key `{key}` is empty.",
+            next_step=f"pulumi config set {key} …",
+        )
+        for secret in secrets
+        for key, value in secret.requires.items()
+        if not value
+    ]
+    if errors:
+        raise refusals(errors)
 
 
 @dataclass(frozen=True, kw_only=True)

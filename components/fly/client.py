@@ -17,6 +17,7 @@ from components.operator_credentials import endpoint
 
 MACAROON_PREFIXES = ("fm1r_", "fm1a_", "fm2_")
 SCHEMES = {"bearer", "flyv1"}
+LOG_PAGES = 50
 DELETED_STATES = frozenset({"destroyed", "destroying"})
 
 
@@ -369,6 +370,34 @@ class FlyClient:
                 return False
             raise
         return True
+
+    # Logs
+
+    def log_lines_since(self, app: str, moment: datetime) -> list[str]:
+        """The app's log lines that are younger than `moment`, as far as Fly still has them."""
+        lines: list[str] = []
+        token = ""
+        for _page in range(LOG_PAGES):
+            body = (
+                self._platform()
+                .call(
+                    "GET",
+                    f"/apps/{app}/logs",
+                    operation=f"read the logs of app {app}",
+                    parameters={"next_token": token} if token else None,
+                    policy=REPEATABLE,
+                )
+                .json()
+            )
+            entries = [each["attributes"] for each in body.get("data") or []]
+            lines.extend(
+                each.get("message", "") for each in entries if datetime.fromisoformat(each["timestamp"]) >= moment
+            )
+            following = (body.get("meta") or {}).get("next_token") or ""
+            if not entries or not following or following == token:
+                break
+            token = following
+        return lines
 
     # Releases: optional for correctness, but `flyctl secrets list` calls secrets staged that no release covers.
 

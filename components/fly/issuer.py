@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from components.errors import RefusedError
 from components.fly.client import FlyClient
 from components.http import ApiError
 from components.keyring import Issued, Minted
@@ -52,3 +53,14 @@ class DeployTokens:
                 return True
             raise
         return False
+
+    def obstacles(self) -> list[RefusedError]:
+        """The app that tokens are for has to be there."""
+        if self.client.app_exists(self.app):
+            return []
+        return [
+            RefusedError(
+                f"Fly has no app {self.app} that the operator token can see.",
+                next_step="mend `deployTokenApp` in the stack's config, or use a token of its organization.",
+            )
+        ]

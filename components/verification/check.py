@@ -67,18 +67,33 @@ class Deadline:
 Check = Callable[[], str]
 
 
-def run(secret: str, verify: Callable[[Mapping[str, Any]], None]) -> NoReturn:
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What a check is about.
+
+    Attributes:
+        generation: Of the credential that is checked.
+        credential_id: The provider's id of it.
+    """
+
+    generation: int
+    credential_id: str
+
+
+def run(secret: str, verify: Callable[[Mapping[str, Any], Subject], None]) -> NoReturn:
     """Runs a check as a process: settings in, report out, exit status 0 or 1.
 
     Args:
         secret: The name of the secret, for messages.
-        verify: Gets the settings; raises CheckFailedError, OperatorError or ApiError.
+        verify: Gets its settings and the subject; raises CheckFailedError, OperatorError or ApiError.
     """
     # Ended from outside (Ctrl-C, `pulumi cancel`): unwind, so that whatever was made is cleaned up.
     signal.signal(signal.SIGTERM, _end)
     settings = json.loads(os.environ[SETTINGS_VARIABLE])
     try:
-        verify(settings["settings"])
+        verify(
+            settings["settings"], Subject(generation=settings["generation"], credential_id=settings["credential_id"])
+        )
     except (CheckFailedError, ApiError) as error:
         print(
             f"{secret} generation {settings['generation']}: {error}\n"

@@ -12,22 +12,19 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from components import operator_credentials
 from components.control_plane.client import ControlPlaneClient, Org
 from components.fly.client import FlyClient
-from components.fly.rollout import health, should_run
 from components.github.client import GitHubClient, WorkflowRun
-from components.http import ApiError
 from components.operator_credentials import endpoint
 from components.verification import check
-from components.verification.check import CheckFailedError, Deadline, progress
+from components.verification.check import CheckFailedError, Deadline, Subject, progress
+from components.verification.consumers import DisposableOrg, health_answers, machines_run_the_new_value
 
 SECRET = "FLY_API_TOKEN"  # noqa: S105 - a name
-SLUG_PREFIX = "rotationtest-fly-"
-DISPOSABLE_SLUG = re.compile(rf"{SLUG_PREFIX}[0-9a-f]{{12}}")
+SLUGS = re.compile("rotationtest-fly-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +56,7 @@ class Settings:
     ci_timeout: float
 
 
-def verify(raw: Mapping[str, Any]) -> None:
+def verify(raw: Mapping[str, Any], _subject: Subject) -> None:
     """Runs all checks. Raises CheckFailedError with every one that failed."""
     settings = Settings(**raw)
     fly = FlyClient(token=operator_credentials.find(operator_credentials.FLY))
@@ -69,85 +66,38 @@ def verify(raw: Mapping[str, Any]) -> None:
     )
     check.together(
         {
-            "machines": lambda: machines_run_the_new_value(fly, settings),
-            "health": lambda: _health(control_plane),
-            "disposable org": lambda: disposable_org(control_plane, fly, settings),
+            "machines": lambda: machines_run_the_new_value(fly, settings.app, SECRET),
+            "health": lambda: health_answers(control_plane),
+            "disposable org": lambda: org_gets_a_machine(control_plane, fly, settings),
             "workflow": lambda: workflow_succeeds(github, settings),
             "earlier CI runs": lambda: earlier_runs_are_finished(github, settings),
         }
     )
 
 
-def machines_run_the_new_value(fly: FlyClient, settings: Settings) -> str:
-    """Every machine that runs has booted after the secret was last written. Both times are of Fly's clock."""
-    secret = fly.list_secrets(settings.app).get(SECRET)
-    if secret is None:
-        raise CheckFailedError(f"{settings.app} has no secret {SECRET}")
-    if not secret.updated_at:
-        raise CheckFailedError(f"Fly does not say when {SECRET} of {settings.app} was written")
-    written = datetime.fromisoformat(secret.updated_at)
-    machines = fly.list_machines(settings.app)
-    for machine in machines:
-        if not machine.updated_at or datetime.fromisoformat(machine.updated_at) < written:
-            raise CheckFailedError(f"machine {machine.machine_id} of {settings.app} still runs with the value before")
-        if should_run(machine) and (reason := health(machine, since=None)):
-            raise CheckFailedError(f"machine {machine.machine_id} of {settings.app} is not healthy: {reason}")
-    return f"{len(machines)} machines of {settings.app} run the new value"
+def org_gets_a_machine(control_plane: ControlPlaneClient, fly: FlyClient, settings: Settings) -> str:
+    """An org is provisioned with the control plane's own token, and deleted again with its machine."""
+    machine_ids: list[str] = []
 
+    def has_a_machine(org: Org) -> None:
+        for machine in fly.list_machines(settings.tenant_app):
+            if (machine.config.get("env") or {}).get("MOLECULE_ORG_ID") == org.org_id:
+                machine_ids.append(machine.machine_id)
+                return
+        raise CheckFailedError(f"org {org.slug} is said to be running, but {settings.tenant_app} has no machine of it")
 
-def _health(control_plane: ControlPlaneClient) -> str:
-    control_plane.assert_up()
-    return "/health answers"
-
-
-def disposable_org(control_plane: ControlPlaneClient, fly: FlyClient, settings: Settings) -> str:
-    """An org is provisioned with the control plane's own token, and deleted again, whatever happened."""
-    # Left by a verification that was killed. The engine's lock lets one update of the stack run at a time.
-    for org in control_plane.orgs():
-        if DISPOSABLE_SLUG.fullmatch(org.slug):
-            progress(f"deleting the disposable org {org.slug} of an earlier verification")
-            control_plane.delete_org(org.slug)
-    slug = SLUG_PREFIX + secrets.token_hex(6)
-    try:
-        org = control_plane.create_org(slug=slug, name="Secret rotation test", owner_user_id=settings.owner_user_id)
-        _await_running(control_plane, org, Deadline(settings.org_timeout))
-        machine_id = _tenant_machine(fly, settings.tenant_app, org)
-    except BaseException:
-        _delete_quietly(control_plane, slug)
-        raise
-    control_plane.delete_org(slug)
+    org = DisposableOrg(
+        control_plane=control_plane,
+        slug=f"rotationtest-fly-{secrets.token_hex(6)}",
+        leftovers=SLUGS,
+        owner_user_id=settings.owner_user_id,
+        timeout=settings.org_timeout,
+    ).use(has_a_machine)
     Deadline(settings.org_timeout).poll(
-        lambda: machine_id not in {machine.machine_id for machine in fly.list_machines(settings.tenant_app)},
-        waiting_for=f"the tenant machine {machine_id} of the deleted org {slug} to be gone",
+        lambda: not {machine.machine_id for machine in fly.list_machines(settings.tenant_app)} & set(machine_ids),
+        waiting_for=f"the tenant machine {machine_ids[0]} of the deleted org {org.slug} to be gone",
     )
-    return f"org {slug} got its machine {machine_id}, and both are deleted again"
-
-
-def _await_running(control_plane: ControlPlaneClient, org: Org, deadline: Deadline) -> None:
-    def running() -> bool:
-        status = next((each.status for each in control_plane.orgs() if each.org_id == org.org_id), "missing")
-        if status in {"failed", "missing"}:
-            raise CheckFailedError(
-                f"the control plane could not provision the disposable org {org.slug}: its status is {status}"
-            )
-        return status == "running"
-
-    deadline.poll(running, waiting_for=f"org {org.slug} to be running")
-
-
-def _tenant_machine(fly: FlyClient, app: str, org: Org) -> str:
-    for machine in fly.list_machines(app):
-        if (machine.config.get("env") or {}).get("MOLECULE_ORG_ID") == org.org_id:
-            return machine.machine_id
-    raise CheckFailedError(f"org {org.slug} is said to be running, but {app} has no machine of it")
-
-
-def _delete_quietly(control_plane: ControlPlaneClient, slug: str) -> None:
-    """Cleans up on the way out of an error, which must not be replaced by another."""
-    try:
-        control_plane.delete_org(slug)
-    except ApiError as error:
-        progress(f"the disposable org {slug} is left: {error}; the next verification deletes it")
+    return f"org {org.slug} got its machine {machine_ids[0]}, and both are deleted again"
 
 
 def workflow_succeeds(github: GitHubClient, settings: Settings) -> str:

@@ -9,7 +9,7 @@ from components.http import ApiError
 from components.verification import check
 
 
-def probe(settings: Mapping[str, Any]) -> None:
+def probe(settings: Mapping[str, Any], _subject: check.Subject) -> None:
     """Raises CheckFailedError unless the token on standard input reaches its app."""
     app = settings["app"]
     try:

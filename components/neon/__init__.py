@@ -1,0 +1,1 @@
+"""Neon: API keys."""

@@ -1,0 +1,59 @@
+"""Neon API keys as credentials of a family."""
+
+from dataclasses import dataclass
+
+from components.errors import RefusedError
+from components.http import ApiError
+from components.keyring import Issued, Minted
+from components.neon.client import NeonClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKeys:
+    """Mints, lists and revokes keys of one scope.
+
+    Attributes:
+        client: With a personal key of an admin of the organization: no other key can mint (Neon's documentation, "Manage API keys").
+        organization_id: "" for personal keys.
+        project_id: "" unless the key is for one project of the organization.
+    """
+
+    client: NeonClient
+    organization_id: str
+    project_id: str
+
+    def mint(self, name: str) -> Minted:
+        """Mints a key."""
+        return self.client.create_key(self.organization_id, name=name, project_id=self.project_id)
+
+    def obstacles(self) -> list[RefusedError]:
+        """The project that a key is for has to be there."""
+        if not self.project_id or self.client.can_see_project(self.project_id):
+            return []
+        return [
+            RefusedError(
+                f"Neon has no project {self.project_id} that the operator's key can see.",
+                next_step="mend `neonProject` in the stack's config, or use a key of an admin of its organization.",
+            )
+        ]
+
+    def issued(self) -> list[Issued]:
+        """The keys of the organization, or the operator's own."""
+        return self.client.list_keys(self.organization_id)
+
+    def revoke(self, credential_id: str) -> None:
+        """Revokes a key."""
+        self.client.revoke_key(self.organization_id, credential_id)
+
+    def refuses(self, value: str) -> bool:
+        """Whether Neon answers 401 to the key."""
+        try:
+            NeonClient(value).authenticate()
+        except ApiError as error:
+            if error.refused:
+                return True
+            # It is not documented whether a project-scoped key may ask who it is.
+            if error.status in {403, 404} and self.project_id:
+                return not NeonClient(value).can_see_project(self.project_id)
+            raise
+        return False

@@ -1,0 +1,1 @@
+"""Resend: API keys that may send mail for one domain."""

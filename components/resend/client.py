@@ -1,0 +1,155 @@
+"""A client of the Resend API that a rotation needs. No Pulumi here.
+
+Source: Resend's API reference and OpenAPI document. Documentation and recorded answers disagree on what a revoked key gets, so every
+recorded form counts.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolicy, json_body
+from components.keyring import Issued, Minted
+from components.operator_credentials import endpoint
+
+PAGE = 100
+RESTRICTED = "restricted_api_key"
+INVALID = "invalid_api_key"
+INVALID_TEXT = "API key is invalid"
+
+
+def _failure(response: httpx.Response) -> Failure | None:
+    """A revoked or unknown key is 401 here, whether Resend says 400, 401 or 403."""
+    if response.is_success:
+        return None
+    body = json_body(response)
+    name, message = (
+        ("", "") if not isinstance(body, dict) else (str(body.get("name", "")), str(body.get("message", "")))
+    )
+    dead = response.status_code in {400, 401, 403} and (name == INVALID or message == INVALID_TEXT)
+    return Failure(status=httpx.codes.UNAUTHORIZED if dead else response.status_code, reason=f"{name}: {message}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Email:
+    """A mail that was sent.
+
+    Attributes:
+        email_id: Resend's id.
+        subject: As it was sent.
+        to: Receivers.
+        last_event: queued, sent, delivered, bounced, …
+        created_at: By Resend's clock.
+    """
+
+    email_id: str
+    subject: str
+    to: tuple[str, ...]
+    last_event: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ResendClient:
+    """Calls Resend with one key. The base follows RESEND_API_URL, as Resend's own SDKs do."""
+
+    key: str = field(repr=False)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        operation: str,
+        policy: RetryPolicy,
+        json: object = None,
+        parameters: dict[str, str | int] | None = None,
+    ) -> httpx.Response:
+        api = Api(
+            system="Resend",
+            base_url=endpoint("RESEND_API_URL", "https://api.resend.com"),
+            headers={"authorization": f"Bearer {self.key}"},
+            secrets=[self.key],
+            judge=_failure,
+        )
+        return api.call(method, path, operation=operation, json=json, parameters=parameters, policy=policy)
+
+    def _pages(self, path: str, *, operation: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        parameters: dict[str, str | int] = {"limit": PAGE}
+        while True:
+            body = self._call("GET", path, operation=operation, parameters=parameters, policy=REPEATABLE).json()
+            items.extend(body["data"])
+            if not body.get("has_more") or not body["data"]:
+                return items
+            parameters = {"limit": PAGE, "after": body["data"][-1]["id"]}
+
+    def authenticates(self) -> bool:
+        """Whether Resend knows the key. One that may only send is refused here with `restricted_api_key`, which proves that it is known.
+
+        Raises:
+            ApiError: Resend gave an answer that proves neither.
+        """
+        try:
+            self._call("GET", "/domains", operation="list the domains", parameters={"limit": 1}, policy=REPEATABLE)
+        except ApiError as error:
+            if error.reason.startswith(RESTRICTED):
+                return True
+            if error.refused:
+                return False
+            raise
+        return True
+
+    def domain_id(self, name: str) -> tuple[str, str] | None:
+        """The id and the status of a domain, None where the account does not have it."""
+        for domain in self._pages("/domains", operation="list the domains"):
+            if domain["name"] == name:
+                return str(domain["id"]), str(domain["status"])
+        return None
+
+    def emails_since(self, moment: datetime) -> list[Email]:
+        """The newest mails, as far as they are younger than `moment`; one page."""
+        body = self._call(
+            "GET", "/emails", operation="list the mails", parameters={"limit": PAGE}, policy=REPEATABLE
+        ).json()
+        mails = [
+            Email(
+                email_id=each["id"],
+                subject=each.get("subject") or "",
+                to=tuple(each.get("to") or ()),
+                last_event=each.get("last_event") or "",
+                created_at=datetime.fromisoformat(each["created_at"]),
+            )
+            for each in body["data"]
+        ]
+        return [mail for mail in mails if mail.created_at >= moment]
+
+    def list_keys(self) -> list[Issued]:
+        """The live keys: Resend lists no deleted ones, and says neither permission nor domain."""
+        return [
+            Issued(credential_id=each["id"], name=each["name"], live=True, created_at=each.get("created_at") or "")
+            for each in self._pages("/api-keys", operation="list the API keys")
+        ]
+
+    def last_used_at(self, key_id: str) -> datetime | None:
+        """When a key was last used; None for never, or for a key that is not listed."""
+        for each in self._pages("/api-keys", operation="list the API keys"):
+            if each["id"] == key_id and each.get("last_used_at"):
+                return datetime.fromisoformat(each["last_used_at"])
+        return None
+
+    def create_key(self, *, name: str, domain_id: str, created_at: str) -> Minted:
+        """Mints a key that may only send, for one domain. Not repeatable: Resend has no idempotency key here."""
+        body = {"name": name, "permission": "sending_access", "domain_id": domain_id}
+        answer = self._call("POST", "/api-keys", operation=f"mint key {name}", json=body, policy=ONCE).json()
+        return Minted(credential_id=answer["id"], value=answer["token"], created_at=created_at)
+
+    def delete_key(self, key_id: str) -> None:
+        """Deletes a key, at once. One that is gone already (404) is as good."""
+        try:
+            self._call("DELETE", f"/api-keys/{key_id}", operation=f"delete key {key_id}", policy=REPEATABLE)
+        except ApiError as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise

@@ -1,0 +1,55 @@
+"""Resend API keys as credentials of a family."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from components.errors import RefusedError
+from components.http import ApiError
+from components.keyring import Issued, Minted
+from components.resend.client import ResendClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendingKeys:
+    """Mints, lists and deletes keys that may only send mail for one domain.
+
+    Attributes:
+        client: With a full-access key: one that may only send can do nothing else.
+        domain: The domain's name.
+    """
+
+    client: ResendClient
+    domain: str
+
+    def mint(self, name: str) -> Minted:
+        """Mints a key for the domain."""
+        found = self.client.domain_id(self.domain)
+        if found is None:
+            raise ApiError("Resend", f"mint key {name}", status=404, reason=f"the account has no domain {self.domain}")
+        now = datetime.now(UTC).replace(microsecond=0).isoformat()  # Resend's answer does not say when
+        return self.client.create_key(name=name, domain_id=found[0], created_at=now)
+
+    def obstacles(self) -> list[RefusedError]:
+        """The domain has to be verified: every mail from another one is refused with 403."""
+        found = self.client.domain_id(self.domain)
+        if found is not None and found[1] == "verified":
+            return []
+        status = "is not in this account" if found is None else f"has the status {found[1]}"
+        return [
+            RefusedError(
+                f"Resend would refuse every mail: domain {self.domain} {status}.",
+                next_step="verify it (resend.com/domains), or mend `resendDomain` in the stack's config.",
+            )
+        ]
+
+    def issued(self) -> list[Issued]:
+        """Every live key of the account."""
+        return self.client.list_keys()
+
+    def revoke(self, credential_id: str) -> None:
+        """Deletes a key."""
+        self.client.delete_key(credential_id)
+
+    def refuses(self, value: str) -> bool:
+        """Whether Resend does not know the key any more."""
+        return not ResendClient(value).authenticates()

@@ -1,0 +1,103 @@
+"""What verifications of several secrets ask of the control plane and its machines."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from components.control_plane.client import ControlPlaneClient, Org
+from components.fly.client import FlyClient
+from components.fly.rollout import health, should_run
+from components.http import ApiError
+from components.verification.check import CheckFailedError, Deadline, progress
+
+
+def written_at(fly: FlyClient, app: str, secret: str) -> datetime:
+    """When a secret of a Fly app was last written, by Fly's clock."""
+    found = fly.list_secrets(app).get(secret)
+    if found is None:
+        raise CheckFailedError(f"{app} has no secret {secret}")
+    if not found.updated_at:
+        raise CheckFailedError(f"Fly does not say when {secret} of {app} was written")
+    return datetime.fromisoformat(found.updated_at)
+
+
+def machines_run_the_new_value(fly: FlyClient, app: str, secret: str) -> str:
+    """Every machine that runs has booted after the secret was last written. Both times are of Fly's clock."""
+    written = written_at(fly, app, secret)
+    machines = fly.list_machines(app)
+    for machine in machines:
+        if not machine.updated_at or datetime.fromisoformat(machine.updated_at) < written:
+            raise CheckFailedError(f"machine {machine.machine_id} of {app} still runs with the value before")
+        if should_run(machine) and (reason := health(machine, since=None)):
+            raise CheckFailedError(f"machine {machine.machine_id} of {app} is not healthy: {reason}")
+    return f"{len(machines)} machines of {app} run the new value"
+
+
+def health_answers(control_plane: ControlPlaneClient) -> str:
+    """`/health` answers 200. It touches no other system, so it proves only that the process is up."""
+    control_plane.assert_up()
+    return "/health answers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisposableOrg:
+    """An org that exists for one verification, and is deleted whatever happens.
+
+    Attributes:
+        control_plane: Makes it, and with it whatever its own secrets let it make.
+        slug: Its name; a new one for every verification.
+        leftovers: Slugs of this kind of verification, and of no other: those of killed ones are deleted first.
+        owner_user_id: Its owner.
+        timeout: Seconds for it to be running.
+    """
+
+    control_plane: ControlPlaneClient
+    slug: str
+    leftovers: re.Pattern[str]
+    owner_user_id: str
+    timeout: float
+
+    def use(self, examine: Callable[[Org], None]) -> Org:
+        """Makes an org, waits until it runs, examines it and deletes it.
+
+        Raises:
+            CheckFailedError: It could not be provisioned, or `examine` found it wanting. It is deleted all the same.
+        """
+        self._delete_leftovers()
+        try:
+            org = self.control_plane.create_org(
+                slug=self.slug, name="Secret rotation test", owner_user_id=self.owner_user_id
+            )
+            self._await_running(org)
+            examine(org)
+        except BaseException:
+            self._delete_quietly(self.slug)
+            raise
+        self.control_plane.delete_org(self.slug)
+        return org
+
+    def _delete_leftovers(self) -> None:
+        """Deletes what a verification left that was killed. The engine's lock lets one update of the stack run at a time."""
+        for org in self.control_plane.orgs():
+            if self.leftovers.fullmatch(org.slug):
+                progress(f"deleting the disposable org {org.slug} of an earlier verification")
+                self.control_plane.delete_org(org.slug)
+
+    def _await_running(self, org: Org) -> None:
+        def running() -> bool:
+            status = next((each.status for each in self.control_plane.orgs() if each.org_id == org.org_id), "missing")
+            if status in {"failed", "missing"}:
+                raise CheckFailedError(
+                    f"the control plane could not provision the disposable org {org.slug}: its status is {status}"
+                )
+            return status == "running"
+
+        Deadline(self.timeout).poll(running, waiting_for=f"org {org.slug} to be running")
+
+    def _delete_quietly(self, slug: str) -> None:
+        """Cleans up on the way out of an error, which must not be replaced by another."""
+        try:
+            self.control_plane.delete_org(slug)
+        except ApiError as error:
+            progress(f"the disposable org {slug} is left: {error}; the next verification deletes it")
