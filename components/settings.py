@@ -213,11 +213,12 @@ def unmanaged_to_revoke(raw: object, *, rotated: Collection[str]) -> dict[str, l
                 f"`revokeUnmanaged` lists {name}, which `rotations` does not list: nothing of it is touched.",
                 next_step=f"pulumi config rm --path 'revokeUnmanaged.{name}', or add {name} to `rotations`.",
             )
-        if not isinstance(listed, list) or not all(isinstance(each, str) and each for each in listed):
+        # `pulumi config set --path` turns an id of digits alone into a number.
+        if not isinstance(listed, list) or not all(_is_id(each) for each in listed):
             raise _wrong(
                 f"revokeUnmanaged.{name}", listed, "a list of credential ids, as the output `secrets` shows them"
             )
-        ids[str(name)] = sorted(set(listed))
+        ids[str(name)] = sorted({str(each) for each in listed})
     return ids
 
 
@@ -238,6 +239,10 @@ def assert_configured(secrets: Iterable[Secret]) -> None:
     ]
     if errors:
         raise refusals(errors)
+
+
+def _is_id(value: object) -> bool:
+    return (isinstance(value, str) and bool(value)) or (isinstance(value, int) and not isinstance(value, bool))
 
 
 @dataclass(frozen=True, kw_only=True)

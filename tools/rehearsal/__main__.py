@@ -18,11 +18,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tools.rehearsal.outcome import Row, judge
+from tools.rehearsal.outcome import Row, hand_made, judge
 from tools.workspace import CHECKOUT, STACK, FailedError, Workspace, exports, workspace
 
 DIRECTORY = CHECKOUT / ".rehearsal"
-SECRET = "FLY_API_TOKEN"  # noqa: S105 - a name
 console = Console(highlight=False)
 
 
@@ -56,19 +55,20 @@ def main() -> int:
 
 def _rehearse(stage: Workspace) -> list[Row]:
     before = stage.inspect()
-    with _step("first deployment: takes over from the hand-made token, mints generation 1"):
+    with _step("first deployment: takes over from the hand-made credentials, mints generation 1"):
         _show(_succeed(stage, "up", "--yes", "--skip-preview"))
-    adopted = stage.outputs()["secrets"][SECRET]
-    unmanaged = [each["id"] for each in adopted["unmanaged"]]
-    console.print(
-        f"The program names what it does not manage: {', '.join(each['name'] for each in adopted['unmanaged'])}"
-    )
+    adopted = stage.outputs()["secrets"]
+    for secret, metadata in adopted.items():
+        names = ", ".join(each["name"] for each in metadata["unmanaged"])
+        console.print(f"{secret}: not managed by the program at the same provider: {names or 'nothing'}")
     with _step("nothing bumped: a preview shows no change"):
         _succeed(stage, "preview", "--expect-no-changes")
     first = stage.inspect()
-    with _step("bump: generation 2, and the hand-made token is to be revoked as well"):
-        stage.set_generation(SECRET, 2)
-        stage.configure(f"revokeUnmanaged.{SECRET}[0]", unmanaged[0], path=True)
+    with _step("bump of every counter, and the hand-made credentials are to be revoked as well"):
+        for secret in adopted:
+            stage.set_generation(secret, 2)
+            for number, credential_id in enumerate(hand_made(before, secret)):
+                stage.configure(f"revokeUnmanaged.{secret}[{number}]", credential_id, path=True)
         _show(_succeed(stage, "preview", "--diff"))
     with _step("pulumi up, while a client calls the control plane all the time"), _continuous_client(stage) as client:
         _show(_succeed(stage, "up", "--yes", "--skip-preview"))
@@ -76,7 +76,12 @@ def _rehearse(stage: Workspace) -> list[Row]:
         _succeed(stage, "preview", "--expect-no-changes")
         _succeed(stage, "preview", "--expect-no-changes")
     console.print_json(json.dumps(stage.outputs()))
-    rows = judge(before=before, first=first, last=stage.inspect(), hand_made=unmanaged)
+    in_repository = [
+        secret
+        for secret, metadata in adopted.items()
+        if any(location.startswith("GitHub") for location in metadata["locations"])
+    ]
+    rows = judge(before=before, first=first, last=stage.inspect(), secrets=list(adopted), in_repository=in_repository)
     answered = f"{client.calls} calls, {len(client.failures)} failed"
     rows.append(Row(what="calls during the rotation", wanted=f"{client.calls} calls, 0 failed", found=answered))
     return rows

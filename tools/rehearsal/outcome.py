@@ -1,13 +1,12 @@
 """What must be true after a rehearsal: pure, from the sandbox's `inspect` before, after the first deployment, and at the end."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SECRET = "FLY_API_TOKEN"  # noqa: S105 - a name
-FAMILY = f"molecule-cp-rotation-sandbox-{SECRET}"
 APP = "molecule-cp"
 REPOSITORY = "Molecule-AI/molecule-monorepo"
+World = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +23,14 @@ class Row:
         return self.wanted == self.found
 
 
+def hand_made(before: World, secret: str) -> list[str]:
+    """The ids of the credentials that the control plane held before the program came."""
+    held = before["fly"]["apps"][APP]["secrets"][secret]["sha256"]
+    return [each["id"] for each in before["credentials"] if each["sha256"] == held]
+
+
 def judge(
-    *, before: Mapping[str, Any], first: Mapping[str, Any], last: Mapping[str, Any], hand_made: Collection[str]
+    *, before: World, first: World, last: World, secrets: Collection[str], in_repository: Collection[str]
 ) -> list[Row]:
     """The closing table.
 
@@ -33,55 +38,65 @@ def judge(
         before: The sandbox before the first deployment.
         first: After generation 1.
         last: After generation 2.
-        hand_made: Ids of the credentials that the program did not mint and was asked to revoke.
+        secrets: Those that were rotated.
+        in_repository: Those of them that the repository holds too.
     """
-    family = [each for each in last["credentials"] if each["family"] == FAMILY]
-    live = [each["name"] for each in family if each["live"]]
     machines = last["fly"]["apps"][APP]["machines"]
-    held = {f"machine {machine['id']}": machine["env_sha256"].get(SECRET) for machine in machines}
-    held["Fly secret"] = last["fly"]["apps"][APP]["secrets"][SECRET]["sha256"]
-    held["repository secret"] = last["github"]["repositories"][REPOSITORY]["secrets"][SECRET]["sha256"]
-    minted = {each.get("sha256") for each in family if each["live"]}
     rollouts = last["fly"]["apps"][APP]["rollouts"] - first["fly"]["apps"][APP]["rollouts"]
-    dead = sorted(each["name"] for each in last["credentials"] if not each["live"] and each["id"] in hand_made)
-    alive = sorted(each["name"] for each in last["credentials"] if each["live"] and each["id"] in hand_made)
     return [
-        Row(what=f"live credentials of {SECRET}", wanted=f"{FAMILY}-g2", found=", ".join(live) or "none"),
-        Row(what="the credential of generation 1", wanted="dead", found=_state(family, f"{FAMILY}-g1")),
-        Row(what="the hand-made token", wanted=f"{', '.join(dead + alive)} dead", found=f"{', '.join(dead)} dead"),
-        Row(
-            what="holders of the live credential",
-            wanted=", ".join(sorted(held)),
-            found=", ".join(sorted(holder for holder, value in held.items() if value in minted)),
-        ),
-        Row(what="rolling restarts for the rotation", wanted="1", found=str(rollouts)),
+        *(row for secret in secrets for row in _of_one(before, last, secret, in_repository=secret in in_repository)),
+        Row(what=f"rolling restarts for all {len(secrets)} rotations", wanted="1", found=str(rollouts)),
         Row(
             what="machines healthy",
             wanted=f"{len(machines)} of {len(machines)}",
             found=f"{sum(machine['healthy'] for machine in machines)} of {len(machines)}",
         ),
         Row(what="breakages", wanted="none", found="; ".join(each["what"] for each in last["breakages"]) or "none"),
-        *_untouched(before, last),
+        *_untouched(before, last, secrets),
     ]
 
 
-def _state(family: Collection[Mapping[str, Any]], name: str) -> str:
-    states = {"live" if each["live"] else "dead" for each in family if each["name"] == name}
-    return ", ".join(sorted(states)) or "missing"
+def _of_one(before: World, last: World, secret: str, *, in_repository: bool) -> Iterable[Row]:
+    family = [each for each in last["credentials"] if each["family"] == f"{APP}-rotation-sandbox-{secret}"]
+    live = [each for each in family if each["live"]]
+    app = last["fly"]["apps"][APP]
+    held = {f"machine {machine['id']}": machine["env_sha256"].get(secret) for machine in app["machines"]}
+    held["Fly"] = app["secrets"][secret]["sha256"]
+    if in_repository:
+        held["GitHub"] = last["github"]["repositories"][REPOSITORY]["secrets"][secret]["sha256"]
+    values = {each["sha256"] for each in live}
+    old = [
+        *_states(family, lambda each: each["name"].endswith("-g1")),
+        *_states(last["credentials"], lambda each: each["id"] in hand_made(before, secret)),
+    ]
+    yield Row(
+        what=f"{secret}: live",
+        wanted="generation 2",
+        found=", ".join(f"generation {_generation(each)}" for each in live),
+    )
+    yield Row(what=f"{secret}: generation 1, hand-made", wanted="dead, dead", found=", ".join(old))
+    holders = sorted(place for place, value in held.items() if value in values)
+    yield Row(what=f"{secret}: holders of generation 2", wanted=", ".join(sorted(held)), found=", ".join(holders))
 
 
-def _untouched(before: Mapping[str, Any], last: Mapping[str, Any]) -> list[Row]:
+def _generation(credential: Mapping[str, Any]) -> str:
+    return str(credential["name"]).rpartition("-g")[2]
+
+
+def _states(credentials: Iterable[Mapping[str, Any]], which: Callable[[Mapping[str, Any]], bool]) -> list[str]:
+    return ["live" if each["live"] else "dead" for each in credentials if which(each)] or ["missing"]
+
+
+def _untouched(before: World, last: World, rotated: Collection[str]) -> list[Row]:
     """Secrets that the program does not manage are what they were."""
-    places: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
-        f"Fly secrets of {APP}": lambda world: world["fly"]["apps"][APP]["secrets"],
-        f"secrets of {REPOSITORY}": lambda world: world["github"]["repositories"][REPOSITORY]["secrets"],
+    places: dict[str, Callable[[World], Mapping[str, Any]]] = {
+        "Fly": lambda world: world["fly"]["apps"][APP]["secrets"],
+        "GitHub": lambda world: world["github"]["repositories"][REPOSITORY]["secrets"],
     }
     rows = []
     for place, secrets in places.items():
         old, new = secrets(before), secrets(last)
-        names = sorted(set(old) - {SECRET})
+        names = sorted(set(old) - set(rotated))
         kept = [name for name in names if name in new and new[name]["sha256"] == old[name]["sha256"]]
-        rows.append(
-            Row(what=f"other {place}", wanted=f"{', '.join(names)} unchanged", found=f"{', '.join(kept)} unchanged")
-        )
+        rows.append(Row(what=f"not managed at {place}, unchanged", wanted=", ".join(names), found=", ".join(kept)))
     return rows
