@@ -187,6 +187,7 @@ class Api:
         *,
         operation: str,
         json: object = None,
+        content: bytes | None = None,
         parameters: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
         policy: RetryPolicy = ONCE,
@@ -200,6 +201,7 @@ class Api:
             path: Below the base URL, with a slash in front.
             operation: What the call does, as it reads after "could not".
             json: The body.
+            content: The body to the byte, instead of `json`; its content type goes into `headers`.
             parameters: The query.
             headers: Beside those of the API.
             policy: `REPEATABLE` only for calls that may be made twice.
@@ -217,6 +219,7 @@ class Api:
                     method,
                     self.base_url + path,
                     json=json,
+                    content=content,
                     params=parameters,
                     headers={**self.headers, **(headers or {})},
                     timeout=timeout,

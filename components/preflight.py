@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
+import httpx
+
 from components import operator_credentials
 from components.control_plane.client import ControlPlaneClient
 from components.errors import RefusedError, refusals
@@ -130,7 +132,7 @@ def _control_plane(url: str, config: ConfigLookup) -> list[RefusedError]:
 
 
 def _no_access(error: ApiError, credential: OperatorCredential) -> RefusedError:
-    if error.refused:
+    if error.refused or error.status == httpx.codes.FORBIDDEN:
         return RefusedError(
             f"{error.system} refused the operator's credential ({credential.variables[0]}): {error.reason}",
             next_step=f"export {credential.variables[0]} with {credential.description}.",

@@ -29,7 +29,15 @@ def _failure(response: httpx.Response) -> Failure | None:
         ("", "") if not isinstance(body, dict) else (str(body.get("name", "")), str(body.get("message", "")))
     )
     dead = response.status_code in {400, 401, 403} and (name == INVALID or message == INVALID_TEXT)
-    return Failure(status=httpx.codes.UNAUTHORIZED if dead else response.status_code, reason=f"{name}: {message}")
+    return Failure(
+        status=httpx.codes.UNAUTHORIZED if dead else response.status_code,
+        reason=": ".join(part for part in (name, message) if part),
+    )
+
+
+def _is_dead(error: ApiError) -> bool:
+    """Whether the key is revoked or unknown. Another 401 (no key arrived, something before Resend answered) proves nothing."""
+    return error.refused and (error.reason.startswith(INVALID) or error.reason.endswith(INVALID_TEXT))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +105,7 @@ class ResendClient:
         except ApiError as error:
             if error.reason.startswith(RESTRICTED):
                 return True
-            if error.refused:
+            if _is_dead(error):
                 return False
             raise
         return True

@@ -6,10 +6,19 @@ from typing import Any
 from tools.workspace import STACK, Result, Workspace
 
 SECRET = "FLY_API_TOKEN"
-FAMILY = f"molecule-cp-rotation-sandbox-{SECRET}"
+NEON, RESEND = "NEON_API_KEY", "RESEND_API_KEY"
 APP = "molecule-cp"
 REPOSITORY = "Molecule-AI/molecule-monorepo"
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
+SYSTEMS = ("fly", "github", "control-plane", "neon", "resend")
+
+
+def family(secret: str) -> str:
+    """What the credentials of a secret are called, less the generation."""
+    return f"molecule-cp-rotation-sandbox-{secret}"
+
+
+FAMILY = family(SECRET)
 
 
 class Stage(Workspace):
@@ -47,11 +56,23 @@ class Stage(Workspace):
         """The URN that ends so."""
         return next(str(resource["urn"]) for resource in self.resources() if resource["urn"].endswith("::" + suffix))
 
-    def live(self) -> list[str]:
+    def rotates(self, *secrets: str) -> None:
+        """Lists these secrets, and no others, with generation 1."""
+        self.must("config", "rm", "--stack", STACK, "rotations")
+        self.set_generations(1, *secrets)
+
+    def set_generations(self, generation: int, *secrets: str) -> None:
+        """Sets the rotation counter of several secrets."""
+        counters = [part for secret in secrets for part in ("--plaintext", f"rotations.{secret}={generation}")]
+        self.must("config", "set-all", "--stack", STACK, "--path", *counters)
+
+    def credentials(self, secret: str = SECRET) -> list[dict[str, Any]]:
+        """Every credential of the family, alive or not, oldest first."""
+        return [each for each in self.inspect()["credentials"] if each["family"] == family(secret)]
+
+    def live(self, secret: str = SECRET) -> list[str]:
         """The names of the live credentials of the family."""
-        return sorted(
-            each["name"] for each in self.inspect()["credentials"] if each["family"] == FAMILY and each["live"]
-        )
+        return sorted(each["name"] for each in self.credentials(secret) if each["live"])
 
     def minted(self) -> int:
         """How many tokens have been minted through the API."""
@@ -62,22 +83,28 @@ class Stage(Workspace):
         return int(self.inspect()["requests"].get("fly POST /graphql deleteLimitedAccessToken", 0))
 
     def writes(self) -> dict[str, int]:
-        """The requests that change something at Fly or GitHub, counted. Queries of GraphQL are reads."""
+        """The requests that change something at any system, counted. Queries of GraphQL are reads."""
         return {
             request: count
             for request, count in self.inspect()["requests"].items()
-            if request.split()[0] in {"fly", "github", "control-plane"}
+            if request.split()[0] in SYSTEMS
             and request.split()[1] in WRITES
             and not request.startswith("fly POST /graphql app")
         }
 
-    def holdings(self) -> dict[str, str]:
+    def rollouts(self) -> int:
+        """How many rolling restarts the control plane has had."""
+        return int(self.inspect()["fly"]["apps"][APP]["rollouts"])
+
+    def holdings(self, secret: str = SECRET) -> dict[str, str]:
         """The SHA-256 of the secret in every place that holds it."""
         world = self.inspect()
         app = world["fly"]["apps"][APP]
-        held = {f"machine {machine['id']}": machine["env_sha256"][SECRET] for machine in app["machines"]}
-        held["Fly"] = app["secrets"][SECRET]["sha256"]
-        held["GitHub"] = world["github"]["repositories"][REPOSITORY]["secrets"][SECRET]["sha256"]
+        held = {f"machine {machine['id']}": machine["env_sha256"][secret] for machine in app["machines"]}
+        held["Fly"] = app["secrets"][secret]["sha256"]
+        in_repository = world["github"]["repositories"][REPOSITORY]["secrets"]
+        if secret in in_repository:
+            held["GitHub"] = in_repository[secret]["sha256"]
         return held
 
     def credential(self, name: str) -> dict[str, Any]:
@@ -85,21 +112,26 @@ class Stage(Workspace):
         found: list[dict[str, Any]] = [each for each in self.inspect()["credentials"] if each["name"] == name]
         return found[-1]
 
-    def generation_held(self) -> dict[str, int | str]:
+    def generation_held(self, secret: str = SECRET) -> dict[str, int | str]:
         """Which generation every place holds; "hand-made" for none of the family."""
         generations = {
-            each["sha256"]: int(each["name"].removeprefix(FAMILY + "-g"))
-            for each in self.inspect()["credentials"]
-            if each["family"] == FAMILY
+            each["sha256"]: int(each["name"].removeprefix(family(secret) + "-g")) for each in self.credentials(secret)
         }
-        return {place: generations.get(value, "hand-made") for place, value in self.holdings().items()}
+        return {place: generations.get(value, "hand-made") for place, value in self.holdings(secret).items()}
 
-    def assert_settled(self, generation: int) -> None:
+    def assert_alone(self, generation: int, *secrets: str) -> None:
         """Every place holds this generation, it alone is live, and no consumer was ever refused."""
-        assert set(self.generation_held().values()) == {generation}
-        assert self.live() == [f"{FAMILY}-g{generation}"]
+        for secret in secrets:
+            assert set(self.generation_held(secret).values()) == {generation}, secret
+            assert self.live(secret) == [f"{family(secret)}-g{generation}"]
         assert self.inspect()["breakages"] == []
-        assert self.outputs()["secrets"][SECRET]["generation"] == generation
+
+    def assert_settled(self, generation: int, *secrets: str) -> None:
+        """The same, and the stack's output says so. The engine writes outputs only when a whole update succeeds."""
+        settled = secrets or (SECRET,)
+        self.assert_alone(generation, *settled)
+        verified = self.outputs()["secrets"]
+        assert {secret: verified[secret]["generation"] for secret in settled} == dict.fromkeys(settled, generation)
 
 
 def json_of(text: str) -> Any:  # noqa: ANN401 - any JSON

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import psutil
 
-from tests.engine.stage import SECRET, Stage
+from tests.engine.stage import NEON, RESEND, SECRET, Stage
 from tools.workspace import STACK
+
+PREFIXES = ("fm2_", "napi_", "re_")
 
 
 class _ProcessList(threading.Thread):
@@ -29,35 +31,36 @@ class _ProcessList(threading.Thread):
         self.join()
 
 
-def test_no_value_appears_anywhere(stage: Stage) -> None:
+def test_no_value_appears_anywhere(whole_map: Stage) -> None:
     printed: list[str] = []
     values: set[str] = set()
     processes = _ProcessList()
     processes.start()
     try:
-        printed.append(stage.deploys("--logtostderr", "-v=5"))
-        values |= _values(stage)
-        stage.set_generation(SECRET, 2)
-        printed.append(stage.preview("--diff").output)
-        printed.append(stage.preview("--json").output)
-        stage.sandbox("set", "github.workflow_broken=publish-platform-image.yml")
-        printed.append(stage.fails())
-        stage.sandbox("set", "github.workflow_broken=")
-        printed.append(stage.deploys("--diff"))
-        printed.append(stage.must("stack", "export", "--stack", STACK))
-        printed.append(json.dumps(stage.outputs()))
-        printed.append(stage.must("stack", "history", "--stack", STACK))
+        printed.append(whole_map.deploys("--logtostderr", "-v=5"))
+        values |= _values(whole_map)
+        whole_map.set_generations(2, SECRET, NEON, RESEND)
+        printed.append(whole_map.preview("--diff").output)
+        printed.append(whole_map.preview("--json").output)
+        whole_map.sandbox("set", "github.workflow_broken=publish-platform-image.yml")
+        printed.append(whole_map.fails())
+        whole_map.sandbox("set", "github.workflow_broken=")
+        printed.append(whole_map.deploys("--diff"))
+        printed.append(whole_map.must("stack", "export", "--stack", STACK))
+        printed.append(json.dumps(whole_map.outputs()))
+        printed.append(whole_map.must("stack", "history", "--stack", STACK))
     finally:
         processes.stop()
 
-    values |= _values(stage)
-    assert len(values) >= 2, "generation 1 and 2"
+    values |= _values(whole_map)
+    for prefix in PREFIXES:
+        assert sum(value.startswith(prefix) for value in values) >= 2, f"generation 1 and 2 of {prefix}"
     haystacks = {
         **{f"output {number}": text for number, text in enumerate(printed)},
         "process list": "\n".join(processes.command_lines),
-        **_files(stage.sandbox_directory),
-        **_files(stage.directory / "pulumi-home"),
-        **_files(stage.program_directory / "stacks"),
+        **_files(whole_map.sandbox_directory),
+        **_files(whole_map.directory / "pulumi-home"),
+        **_files(whole_map.program_directory / "stacks"),
     }
     assert any("components.verification" in line for line in processes.command_lines), (
         "checks were seen in the process list"
@@ -69,9 +72,9 @@ def test_no_value_appears_anywhere(stage: Stage) -> None:
 
 
 def _values(stage: Stage) -> set[str]:
-    """The secret part of every token in the present state, decrypted."""
+    """The secret part of every token and key in the present state, decrypted."""
     text = stage.must("stack", "export", "--show-secrets", "--stack", STACK)
-    return set(re.findall(r"fm2_[A-Za-z0-9+/=_-]{20,}", text))
+    return set(re.findall(rf"(?:{'|'.join(PREFIXES)})[A-Za-z0-9+/=_-]{{20,}}", text))
 
 
 def _files(directory: Path) -> dict[str, str]:

@@ -70,7 +70,7 @@ CASES: dict[str, tuple[Break, list[str]]] = {
     ),
     "unmanaged id that is not there": (
         _configured(f"revokeUnmanaged.{SECRET}[0]", "no-such-id"),
-        ["no-such-id", "Fly does not list"],
+        ["no-such-id", "the provider does not list"],
     ),
     "unmanaged id of another secret": (
         _configured("revokeUnmanaged.NEON_API_KEY[0]", "id"),

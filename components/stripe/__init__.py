@@ -1,0 +1,1 @@
+"""Stripe: webhook endpoints and their signing secrets."""

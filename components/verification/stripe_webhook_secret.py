@@ -1,0 +1,147 @@
+"""Verification of STRIPE_WEBHOOK_SECRET: the control plane believes what is signed with the new secret, and nothing else.
+
+The secret comes on standard input.
+
+1. Every machine of the control plane has booted since the secret was written, and is healthy.
+2. Stripe's new endpoint is enabled.
+3. An event that is signed with the new secret and posted as Stripe would gets a 2xx.
+4. The same event, signed with a random secret, gets exactly 400. Without this, a control plane that checks no signature would pass.
+
+`stripe trigger` and `stripe listen` prove nothing here: `listen` signs with a secret of its own. Signature: Stripe's documentation, "Verify
+webhook signatures manually".
+"""
+
+import hashlib
+import hmac
+import json
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from components import operator_credentials
+from components.fly.client import FlyClient
+from components.http import REPEATABLE, Api, ApiError
+from components.operator_credentials import endpoint
+from components.stripe.client import StripeClient, WebhookEndpoint
+from components.stripe.issuer import webhook_url
+from components.stripe.operator_credentials import STRIPE
+from components.verification import check
+from components.verification.check import CheckFailedError, Subject
+from components.verification.consumers import machines_run_the_new_value
+
+SECRET = "STRIPE_WEBHOOK_SECRET"  # noqa: S105 - a name
+# Seconds. Consumers take a signature for 300 s (Stripe's libraries), in which all tries of one event have to fit.
+PATIENCE = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What this verification is told.
+
+    Attributes:
+        app: The control plane's app.
+        url: The control plane.
+        webhook_url: Where Stripe posts to; "" for `/webhooks/stripe` of the control plane.
+        event_type: The type of the event that is posted: one that the control plane takes and does nothing about.
+    """
+
+    app: str
+    url: str
+    webhook_url: str
+    event_type: str
+
+
+def verify(raw: Mapping[str, Any], subject: Subject) -> None:
+    """Runs all checks. Raises CheckFailedError with every one that failed."""
+    settings = Settings(**raw)
+    value = sys.stdin.read()
+    fly = FlyClient(token=operator_credentials.find(operator_credentials.FLY))
+    stripe = StripeClient(operator_credentials.find(STRIPE))
+    url = webhook_url(settings.webhook_url, endpoint("CONTROL_PLANE_URL", settings.url))
+    check.together(
+        {
+            "machines": lambda: machines_run_the_new_value(fly, settings.app, SECRET),
+            "signed events": lambda: only_the_new_secret_is_believed(
+                stripe, url, value, settings.event_type, subject.credential_id
+            ),
+        }
+    )
+
+
+def enabled_endpoint(stripe: StripeClient, endpoint_id: str) -> WebhookEndpoint:
+    """The endpoint. Raises CheckFailedError unless Stripe has it and sends events there."""
+    found = next((each for each in stripe.webhook_endpoints() if each.endpoint_id == endpoint_id), None)
+    if found is None:
+        raise CheckFailedError(f"Stripe has no webhook endpoint {endpoint_id}")
+    if not found.enabled:
+        raise CheckFailedError(f"webhook endpoint {endpoint_id} is disabled, so Stripe sends no events there")
+    return found
+
+
+def only_the_new_secret_is_believed(
+    stripe: StripeClient, url: str, secret: str, event_type: str, endpoint_id: str
+) -> str:
+    """An event signed with the secret is taken; signed with another one it is refused."""
+    registered = enabled_endpoint(stripe, endpoint_id)
+    # Some of Stripe's libraries refuse an event of another version than those that Stripe sends.
+    version = registered.api_version or stripe.default_version()
+    body = event(event_type, api_version=version, livemode=registered.livemode)
+    status = post(url, body, secret)
+    if not httpx.codes.is_success(status):
+        raise CheckFailedError(f"an event signed with the new secret got {status} from {url}, and not 2xx")
+    status = post(url, body, f"whsec_{secrets.token_hex(16)}")
+    if status != httpx.codes.BAD_REQUEST:
+        raise CheckFailedError(f"an event signed with a random secret got {status} from {url}, and not 400")
+    return "an event signed with the new secret is taken, and one signed with another is refused"
+
+
+def event(event_type: str, *, api_version: str, livemode: bool) -> bytes:
+    """An event that no customer and no object of Stripe stands behind; its id is a new one."""
+    document = {
+        "id": f"evt_rotation_{secrets.token_hex(12)}",
+        "object": "event",
+        "api_version": api_version or None,
+        "created": int(time.time()),
+        "data": {"object": {"object": "balance", "available": [], "livemode": livemode, "pending": []}},
+        "livemode": livemode,
+        "pending_webhooks": 0,
+        "request": {"id": None, "idempotency_key": None},
+        "type": event_type,
+    }
+    return json.dumps(document).encode()
+
+
+def signature(body: bytes, secret: str, *, at: int) -> str:
+    """The header `Stripe-Signature`; `at` is in seconds since 1970. The key is the whole secret, with its `whsec_`."""
+    return f"t={at},v1=" + hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+
+
+def post(url: str, body: bytes, secret: str) -> int:
+    """Posts an event as Stripe does and returns the status. Repeatable: consumers know an event by its id.
+
+    Raises:
+        ApiError: There was no answer, or only ones that may pass.
+    """
+    headers = {
+        "content-type": "application/json; charset=utf-8",
+        "stripe-signature": signature(body, secret, at=int(time.time())),
+    }
+    api = Api(system="control plane", base_url=url, headers=headers, secrets=[secret])
+    try:
+        answer = api.call(
+            "POST", "", operation="post a signed event", content=body, policy=REPEATABLE, timeout=PATIENCE
+        )
+    except ApiError as error:
+        if error.status is None or error.transient:
+            raise
+        return error.status
+    return answer.status_code
+
+
+if __name__ == "__main__":
+    check.run(SECRET, verify)

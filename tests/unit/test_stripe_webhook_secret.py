@@ -1,0 +1,232 @@
+"""Can each check of STRIPE_WEBHOOK_SECRET fail, and does an event hold up against Stripe's own library?"""
+
+import io
+import json
+import sys
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+import stripe as stripe_sdk
+
+from components.http import ApiError
+from components.stripe.client import StripeClient
+from components.verification import stripe_webhook_secret_probe
+from components.verification.check import CheckFailedError, Subject
+from components.verification.stripe_webhook_secret import (
+    event,
+    only_the_new_secret_is_believed,
+    post,
+    signature,
+    verify,
+)
+
+from .fake_stripe import OPERATOR, URL, FakeStripe, endpoint
+from .wire import START, Wire, reply
+
+SECRET = "whsec_ofTheNewEndpoint123456"
+SUBJECT = Subject(generation=2, credential_id="we_1")
+TOLD = {"app": "cp", "url": "https://cp.test", "webhook_url": "", "event_type": "balance.available"}
+
+
+class World(FakeStripe):
+    """Stripe, Fly and a control plane that believes `self.secret`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.secret: str | None = SECRET
+        self.good, self.bad = 200, 400
+        self.booted = 5
+        self.version = "2025-01-01.acacia"
+        self.events: list[dict[str, Any]] = []
+
+    def serve(self, request: httpx.Request) -> httpx.Response:
+        """Answers one request."""
+        if request.url.path == "/v1/apps/cp/secrets":
+            secret = {"name": "STRIPE_WEBHOOK_SECRET", "digest": "d", "updated_at": START.isoformat()}
+            return reply(200, {"secrets": [secret]})
+        if request.url.path == "/v1/apps/cp/machines":
+            booted = (START + timedelta(seconds=self.booted)).isoformat()
+            return reply(
+                200, [{"id": "m1", "state": "started", "instance_id": "v", "updated_at": booted, "config": {}}]
+            )
+        if request.url.host == "cp.test":
+            return self._receive(request)
+        return super().serve(request)
+
+    def _receive(self, request: httpx.Request) -> httpx.Response:
+        assert request.method == "POST"
+        assert str(request.url) == URL
+        if self.secret is not None:
+            try:
+                stripe_sdk.WebhookSignature.verify_header(
+                    request.content.decode(), request.headers["stripe-signature"], self.secret, 300
+                )
+            except stripe_sdk.SignatureVerificationError:
+                return reply(self.bad, {"error": "invalid signature"})
+        self.events.append(json.loads(request.content))
+        # Stripe's library for Go, which refuses other versions.
+        return reply(self.good if self.events[-1]["api_version"] == self.version else 400)
+
+
+@pytest.fixture
+def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("STRIPE_API_KEY", OPERATOR)
+    monkeypatch.setenv("FLY_API_TOKEN", "fo1_operator")
+    monkeypatch.delenv("STRIPE_API_BASE_URL", raising=False)
+    world = World()
+    wire.serve = world.serve
+    hand_in(monkeypatch, SECRET)
+    return world
+
+
+def hand_in(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(value))
+
+
+def believed() -> str:
+    return only_the_new_secret_is_believed(StripeClient(OPERATOR), URL, SECRET, "balance.available", "we_1")
+
+
+def test_a_consumer_with_the_new_secret_passes(world: World) -> None:
+    verify(TOLD, SUBJECT)
+    (taken,) = world.events
+    assert (taken["type"], taken["livemode"], taken["object"]) == ("balance.available", True, "event")
+
+
+def test_the_webhook_url_comes_before_the_control_planes(world: World) -> None:
+    verify({**TOLD, "url": "https://elsewhere.test", "webhook_url": URL}, SUBJECT)
+    assert len(world.events) == 1
+
+
+@pytest.mark.usefixtures("world")
+def test_the_environments_control_plane_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTROL_PLANE_URL", "https://cp.test/")
+    verify({**TOLD, "url": "https://elsewhere.test"}, SUBJECT)
+
+
+def test_a_consumer_with_the_old_secret_fails(world: World) -> None:
+    world.secret = "whsec_old"
+    with pytest.raises(CheckFailedError, match="signed with the new secret got 400"):
+        verify(TOLD, SUBJECT)
+
+
+def test_a_consumer_that_believes_everybody_fails(world: World) -> None:
+    world.secret = None
+    with pytest.raises(CheckFailedError, match="signed with a random secret got 200"):
+        verify(TOLD, SUBJECT)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_random_secret_has_to_get_400_and_nothing_else(world: World, status: int) -> None:
+    world.bad = status
+    with pytest.raises(CheckFailedError, match=f"random secret got {status}"):
+        believed()
+
+
+@pytest.mark.parametrize("status", [302, 404])
+def test_the_new_secret_has_to_get_2xx(world: World, status: int) -> None:
+    world.good = status
+    with pytest.raises(CheckFailedError, match=f"new secret got {status}"):
+        believed()
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("status", [200, 201, 204])
+def test_every_2xx_is_good(world: World, status: int) -> None:
+    world.good = status
+    believed()
+
+
+def test_a_consumer_that_is_down_is_no_verdict(world: World) -> None:
+    world.bad = 503
+    with pytest.raises(ApiError) as failed:
+        believed()
+    assert failed.value.status == 503
+
+
+def test_a_moment_of_absence_is_none(world: World, wire: Wire) -> None:
+    def away(_request: httpx.Request) -> httpx.Response:
+        return reply(503)
+
+    wire.will(world.serve, httpx.ConnectError("refused"))
+    wire.answers.insert(0, world.serve)  # endpoints, default version, then the first post
+    wire.will(away)
+    believed()
+    assert len(world.events) == 1
+
+
+def test_machines_with_the_value_before_fail(world: World) -> None:
+    world.booted = -5
+    with pytest.raises(CheckFailedError, match="machine m1 of cp still runs with the value before"):
+        verify(TOLD, SUBJECT)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "reason"), [([], "has no webhook endpoint"), ([endpoint(1, status="disabled")], "is disabled")]
+)
+def test_the_endpoint_has_to_be_enabled(
+    world: World, monkeypatch: pytest.MonkeyPatch, endpoints: list[dict[str, Any]], reason: str
+) -> None:
+    world.endpoints = endpoints
+    with pytest.raises(CheckFailedError, match=reason):
+        verify(TOLD, SUBJECT)
+    hand_in(monkeypatch, SECRET)
+    with pytest.raises(CheckFailedError, match=reason):
+        stripe_webhook_secret_probe.probe({}, SUBJECT)
+
+
+def test_the_event_is_of_the_endpoints_version(world: World) -> None:
+    world.endpoints = [endpoint(1, api_version="2024-06-20")]
+    world.version = "2024-06-20"
+    believed()
+
+
+def test_no_message_holds_the_secret(world: World) -> None:
+    world.secret = "whsec_old"
+    with pytest.raises(CheckFailedError) as failed:
+        believed()
+    assert SECRET not in str(failed.value)
+
+
+def test_a_post_without_an_answer_does_not_show_the_secret(wire: Wire) -> None:
+    wire.will(*[httpx.ConnectError(f"no {SECRET}")] * 5)
+    with pytest.raises(ApiError) as failed:
+        post(URL, b"{}", SECRET)
+    assert SECRET not in str(failed.value)
+
+
+def test_signature_and_event_hold_up_against_stripes_library() -> None:
+    body = event("balance.available", api_version="2024-06-20", livemode=False)
+    header = signature(body, SECRET, at=json.loads(body)["created"])
+    built = stripe_sdk.Webhook.construct_event(body.decode(), header, SECRET)
+    assert (built.type, built.api_version, built.livemode) == ("balance.available", "2024-06-20", False)
+    with pytest.raises(stripe_sdk.SignatureVerificationError):
+        stripe_sdk.Webhook.construct_event(body.decode(), header, "whsec_other")
+
+
+def test_every_event_is_another() -> None:
+    made = [event("a.b", api_version="", livemode=True) for _ in range(2)]
+    assert len({json.loads(each)["id"] for each in made}) == 2
+    assert json.loads(made[0])["api_version"] is None
+
+
+@pytest.mark.usefixtures("world")
+def test_the_probe_takes_a_signing_secret_of_an_enabled_endpoint() -> None:
+    stripe_webhook_secret_probe.probe({}, SUBJECT)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("value", ["", "whsec_", "whsec_x\n", OPERATOR])
+def test_the_probe_takes_nothing_else(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    hand_in(monkeypatch, value)
+    with pytest.raises(CheckFailedError, match="no signing secret") as failed:
+        stripe_webhook_secret_probe.probe({}, SUBJECT)
+    assert not value.strip("whsec_\n") or value not in str(failed.value)
+
+
+def test_a_probe_that_stripe_does_not_answer_fails(world: World) -> None:
+    world.accounts = {}
+    with pytest.raises(CheckFailedError, match="could not be looked at"):
+        stripe_webhook_secret_probe.probe({}, SUBJECT)
