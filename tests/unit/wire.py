@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import httpx
 
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
-ENDLESS = 5_000
+LONG, ENDLESS = 300, 5_000
 Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
 
 
@@ -28,6 +29,8 @@ class Clock:
             self.naps.append(seconds)
             self._seconds += seconds
         assert len(self.naps) < ENDLESS, "this would wait for ever"
+        if len(self.naps) > LONG:
+            time.sleep(0.002)  # whoever ends the waiting from another thread gets a chance
         self.on_sleep()
 
     def monotonic(self) -> float:
