@@ -145,7 +145,11 @@ def revoke_all_but(
             state=f"every location works with generation {order.verified.generation}, which is verified.",
             next_step="`pulumi up` again: it goes on with the revocation.",
         ) from error
-    return Verdict(revoked=doomed.condemned, unmanaged=doomed.unmanaged)
+    known_ids = {each.credential_id for each in order.known}
+    died_before = tuple(
+        issued for issued in doomed.dead if issued.credential_id in known_ids
+    )  # by a run whose proof failed
+    return Verdict(revoked=(*doomed.condemned, *died_before), unmanaged=doomed.unmanaged)
 
 
 def _all_issued(issuers: Iterable[Issuer]) -> list[Issued]:
@@ -171,7 +175,7 @@ def _prove_death(
     values = {each.credential_id: each.value for each in order.known if each.credential_id in ids and each.value}
     deadline = time.monotonic() + order.proof_timeout
     while True:
-        accepted = [each for each, value in values.items() if not issuers[0].refuses(value)]
+        accepted = [each for each, value in values.items() if not _is_refused(issuers, value)]
         by_list = (
             {issued.credential_id for issued in _all_issued(issuers) if issued.live} if ids - values.keys() else set()
         )
@@ -185,6 +189,20 @@ def _prove_death(
                 next_step="`pulumi up` again looks once more; if the credential lives on, ask the provider's support.",
             )
         sleep(POLL_SECONDS)
+
+
+def _is_refused(issuers: Sequence[Issuer], value: str) -> bool:
+    """Whether any of them refuses the value. One of before that is asked about another app's token may give an answer that proves nothing."""
+    errors: list[ApiError] = []
+    for issuer in issuers:
+        try:
+            if issuer.refuses(value):
+                return True
+        except ApiError as error:
+            errors.append(error)
+    if len(errors) == len(issuers):
+        raise errors[0]
+    return False
 
 
 def now() -> str:

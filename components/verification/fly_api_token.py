@@ -124,12 +124,16 @@ def disposable_org(control_plane: ControlPlaneClient, fly: FlyClient, settings: 
 
 
 def _await_running(control_plane: ControlPlaneClient, org: Org, deadline: Deadline) -> None:
+    seen = False  # a list that is cut off at its limit may never show it
+
     def running() -> bool:
+        nonlocal seen
         status = next((each.status for each in control_plane.orgs() if each.org_id == org.org_id), "missing")
-        if status in {"failed", "missing"}:
+        if status == "failed" or (status == "missing" and seen):
             raise CheckFailedError(
                 f"the control plane could not provision the disposable org {org.slug}: its status is {status}"
             )
+        seen = seen or status != "missing"
         return status == "running"
 
     deadline.poll(running, waiting_for=f"org {org.slug} to be running")

@@ -664,3 +664,25 @@ def test_the_next_rollout_after_a_failure_goes_through(fly: FakeFly) -> None:
     fly.sick.clear()
     deliver(previous={})
     assert set(fly.booted.values()) == {NEW}
+
+
+def test_digests_that_the_answer_to_a_write_leaves_out_are_looked_up(fly: FakeFly, wire: Wire) -> None:
+    def without_digests(request: httpx.Request) -> httpx.Response:
+        answer = fly.serve(request)
+        if request.method == "POST" and request.url.path.endswith("/secrets"):
+            return reply(200, {"version": fly.version})
+        return answer
+
+    wire.serve = without_digests
+    assert deliver().digests == {"TOKEN": f"digest of TOKEN {fly.version}"}
+
+
+@pytest.mark.parametrize("what", ["/machines", "/secrets"])
+def test_a_fly_that_is_down_before_the_write_is_said_to_be_as_it_was(fly: FakeFly, wire: Wire, what: str) -> None:
+    def down(request: httpx.Request) -> httpx.Response:
+        return reply(503) if request.method == "GET" and request.url.path.endswith(what) else fly.serve(request)
+
+    wire.serve = down
+    failed = failure()
+    assert "no secret was written" in failed.state
+    assert fly.secrets["TOKEN"] == OLD

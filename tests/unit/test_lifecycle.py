@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from components import lifecycle
 from components.errors import OperatorError
+from components.http import ApiError
 from components.keyring import Credential, fingerprint
 from components.lifecycle import RevocationOrder, Verdict, make_current, revoke_all_but
 from components.secret import Family
@@ -158,9 +159,10 @@ def test_after_a_revocation_only_the_verified_credential_lives() -> None:
 
 def test_revoking_again_revokes_nothing() -> None:
     issuer, current, keyring = two_generations()
-    revoke(issuer, order(current, keyring))
+    died = revoke(issuer, order(current, keyring)).revoked
     before = issuer.revoked
-    assert revoke(issuer, order(current, keyring)).revoked == ()
+    again = revoke(issuer, order(current, keyring)).revoked
+    assert [each.credential_id for each in again] == [each.credential_id for each in died], "still known as dead"
     assert issuer.revoked == before
 
 
@@ -428,3 +430,25 @@ def test_now_is_utc_in_whole_seconds() -> None:
     assert parsed.utcoffset() is not None
     assert parsed.microsecond == 0
     assert text.endswith("+00:00")
+
+
+class _ProvesNothing(FakeIssuer):
+    """The issuer of now is asked about a token of another app: its 403 proves neither life nor death."""
+
+    def refuses(self, value: str) -> bool:
+        raise ApiError("provider", f"try {len(value)} characters", status=403, reason="another app")
+
+
+def test_a_token_of_the_settings_before_is_proven_dead_by_the_issuer_of_before() -> None:
+    issuer, current, keyring = two_generations()
+    blind = _ProvesNothing(alive=issuer.alive, dead=issuer.dead, values=issuer.values)
+    issuer.still_accepted = 2
+    verdict = revoke_all_but([blind, issuer], order(current, keyring), sleep=lambda _seconds: None)
+    assert [each.credential_id for each in verdict.revoked] == [keyring[1].credential_id]
+
+
+def test_answers_that_prove_nothing_at_all_are_an_error() -> None:
+    issuer, current, keyring = two_generations()
+    blind = _ProvesNothing(alive=issuer.alive, dead=issuer.dead, values=issuer.values)
+    with pytest.raises(OperatorError, match="may still be alive"):
+        revoke_all_but([blind], order(current, keyring), sleep=lambda _seconds: None)
