@@ -4,6 +4,7 @@ A message names the system, the operation, the status and the request id. It nev
 the engine prints the text of exceptions verbatim (`docs/operating.md`, "Where values can appear").
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ class ApiError(Exception):
         reason: What the system said, less every known secret, or what went wrong with the connection.
         request_id: The system's id of the request, for its support.
         retry_after: Seconds that the system asked to wait, or None.
+        sent: Whether there was a request at all; False where it could not even be made.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class ApiError(Exception):
         reason: str,
         request_id: str = "",
         retry_after: float | None = None,
+        sent: bool = True,
     ) -> None:
         super().__init__(system, operation, status, reason)
+        self.sent = sent
         self.system = system
         self.operation = operation
         self.status = status
@@ -57,16 +61,14 @@ class ApiError(Exception):
     @property
     def ambiguous(self) -> bool:
         """Whether the system may have acted all the same: it gave no answer, or failed after it took the request."""
-        return (
-            self.status is None
-            or self.status >= httpx.codes.INTERNAL_SERVER_ERROR
-            or self.status == httpx.codes.REQUEST_TIMEOUT
-        )
+        if self.status is None:
+            return self.sent
+        return self.status >= httpx.codes.INTERNAL_SERVER_ERROR or self.status == httpx.codes.REQUEST_TIMEOUT
 
     @property
     def transient(self) -> bool:
         """Whether the same call may succeed later."""
-        return self.status is None or self.status in TRANSIENT
+        return self.sent and (self.status is None or self.status in TRANSIENT)
 
     @property
     def refused(self) -> bool:
@@ -98,7 +100,7 @@ ONCE = RetryPolicy(attempts=1)
 def retrying(policy: RetryPolicy) -> tenacity.Retrying:
     """A tenacity loop for `policy`: transient errors are tried again, `Retry-After` is obeyed."""
     back_off = tenacity.wait_exponential_jitter(
-        initial=policy.first_wait, max=policy.longest_wait, jitter=policy.first_wait
+        multiplier=policy.first_wait, max=policy.longest_wait, jitter=policy.first_wait
     )
 
     def wait(state: tenacity.RetryCallState) -> float:
@@ -121,6 +123,45 @@ def retrying(policy: RetryPolicy) -> tenacity.Retrying:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What makes an answer a failure.
+
+    Attributes:
+        status: The status that describes it best: that of the answer, or what the answer means by it.
+        reason: The system's own explanation, "" for none.
+        retry_after: Seconds that the system asks to wait, where it does not say so in the header `Retry-After`.
+    """
+
+    status: int
+    reason: str
+    retry_after: float | None = None
+
+
+def failure_with(explain: Callable[[object], str]) -> Callable[[httpx.Response], Failure | None]:
+    """The usual judgement of an answer: it failed unless its status is 2xx; `explain` finds the reason in its JSON body."""
+
+    def judge(response: httpx.Response) -> Failure | None:
+        return (
+            None if response.is_success else Failure(status=response.status_code, reason=explain(json_body(response)))
+        )
+
+    return judge
+
+
+def plain_failure(response: httpx.Response) -> Failure | None:
+    """For a system whose explanations do not get into messages."""
+    return failure_with(lambda _body: "")(response)
+
+
+def json_body(response: httpx.Response) -> object:
+    """The body, None where it is no JSON."""
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Api:
     """One system's HTTP API.
 
@@ -129,7 +170,7 @@ class Api:
         base_url: What paths are added to, without a slash at the end.
         headers: Sent with every request.
         secrets: Values that must not appear in a message, whatever the system answers.
-        explain: Finds the system's own explanation in the body of a failed answer.
+        judge: Tells whether an answer is a failure, and which.
         request_id_header: Where the system names the request.
     """
 
@@ -137,7 +178,7 @@ class Api:
     base_url: str
     headers: Mapping[str, str]
     secrets: Collection[str] = ()
-    explain: Callable[[object], str] = lambda _body: ""
+    judge: Callable[[httpx.Response], Failure | None] = plain_failure
     request_id_header: str = "x-request-id"
 
     def call(
@@ -167,7 +208,7 @@ class Api:
             timeout: Seconds for one attempt.
 
         Raises:
-            ApiError: The answer was not 2xx, or there was none.
+            ApiError: The answer was a failure, or there was none.
         """
         concealed = [*self.secrets, *secrets]
 
@@ -181,28 +222,28 @@ class Api:
                     headers={**self.headers, **(headers or {})},
                     timeout=timeout,
                 )
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 reason = conceal(str(error) or type(error).__name__, concealed)
+                sent = isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
                 # `from None`: the original carries the request with its headers.
-                raise ApiError(self.system, operation, status=None, reason=reason) from None
-            if not response.is_success:
-                raise self._error(response, operation, concealed)
+                raise ApiError(self.system, operation, status=None, reason=reason, sent=sent) from None
+            if failure := self.judge(response):
+                raise self._error(response, failure, operation, concealed)
             return response
 
         return retrying(policy)(attempt)
 
-    def _error(self, response: httpx.Response, operation: str, concealed: Collection[str]) -> ApiError:
-        try:
-            reason = self.explain(response.json())
-        except ValueError:
-            reason = ""
+    def _error(
+        self, response: httpx.Response, failure: Failure, operation: str, concealed: Collection[str]
+    ) -> ApiError:
+        asked = _retry_after(response.headers.get("retry-after"))
         return ApiError(
             self.system,
             operation,
-            status=response.status_code,
-            reason=conceal(reason, concealed) or response.reason_phrase or "no explanation",
+            status=failure.status,
+            reason=conceal(failure.reason or response.reason_phrase, concealed) or "no explanation",
             request_id=conceal(response.headers.get(self.request_id_header, ""), concealed),
-            retry_after=_retry_after(response.headers.get("retry-after")),
+            retry_after=failure.retry_after if asked is None else asked,
         )
 
 
@@ -214,11 +255,11 @@ LONGEST_REASON = 300
 
 def conceal(text: str, secrets: Collection[str]) -> str:
     """The text on one line, shortened, with every secret in it replaced."""
-    for secret in secrets:
-        for part in {secret, *secret.split(), *secret.split(",")}:
-            # Short fragments ("FlyV1") are scheme names, not secrets.
-            if len(part) > 8:  # noqa: PLR2004
-                text = text.replace(part, "***")
+    parts = {part for secret in secrets for part in (secret, *re.split(r"[\s,]+", secret))}
+    for part in sorted(parts, key=len, reverse=True):
+        # Short fragments ("FlyV1") are scheme names, not secrets.
+        if len(part) > 8:  # noqa: PLR2004
+            text = text.replace(part, "***")
     text = " ".join(text.split())
     return text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…"
 
@@ -232,6 +273,8 @@ def _retry_after(header: str | None) -> float | None:
     except ValueError:
         pass
     try:
-        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
+        date = parsedate_to_datetime(header)
     except ValueError:
         return None
+    # A date without a zone is UTC (RFC 9110, section 5.6.7).
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

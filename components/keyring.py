@@ -41,7 +41,15 @@ class Minted:
 
 @dataclass(frozen=True, kw_only=True)
 class Credential:
-    """A credential with its value. Never leaves encrypted state; `repr` shows no value."""
+    """A credential with its value. Never leaves encrypted state; `repr` shows no value.
+
+    Attributes:
+        generation: The rotation counter that it was minted for.
+        credential_id: The provider's id.
+        name: The remote name.
+        value: "" where it is not known: a credential that a stack without state found, and that consumers may hold.
+        created_at: RFC 3339.
+    """
 
     generation: int
     credential_id: str
@@ -83,25 +91,38 @@ class Turn:
     orphans: tuple[str, ...]
 
 
-def turn_to(generation: int, *, keyring: Iterable[Credential], listed: Iterable[Issued], family: Family) -> Turn:
+def turn_to(generation: int, *, keyring: Iterable[Credential] | None, listed: Iterable[Issued], family: Family) -> Turn:
     """Decides how `generation` becomes current.
 
     Args:
         generation: The generation that is asked for.
         keyring: What the stack knows, from its state. A credential is there before anything can deliver it, because the engine saves the
-            state of a resource before it starts those that depend on it. So a live one that is not there was never delivered.
+            state of a resource before it starts those that depend on it. So a live one that is not there was never delivered. None where
+            there is no state (first deployment, lost state): then consumers may hold what lives, and it is kept, without a value.
         listed: What the provider lists.
         family: Whose names count.
     """
     live = [issued for issued in listed if issued.live and family.generation_of(issued.name) is not None]
+    if keyring is None:
+        return Turn(reuse=None, keep=tuple(_found(issued, family) for issued in live), orphans=())
     live_ids = {issued.credential_id for issued in live}
     known = [credential for credential in keyring if credential.credential_id in live_ids]
-    reuse = next((credential for credential in known if credential.generation == generation), None)
+    reuse = next((credential for credential in known if credential.generation == generation and credential.value), None)
     known_ids = {credential.credential_id for credential in known}
     return Turn(
         reuse=reuse,
         keep=tuple(credential for credential in known if credential is not reuse),
         orphans=tuple(issued.credential_id for issued in live if issued.credential_id not in known_ids),
+    )
+
+
+def _found(issued: Issued, family: Family) -> Credential:
+    return Credential(
+        generation=family.generation_of(issued.name) or 0,
+        credential_id=issued.credential_id,
+        name=issued.name,
+        value="",
+        created_at=issued.created_at,
     )
 
 

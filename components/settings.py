@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from components.errors import RefusedError, refusals
 
 # Go's time.ParseDuration, as Fly's expiry is read: hours, minutes and seconds are what makes sense here.
-GO_DURATION = re.compile(r"(\d+h)?(\d+m)?(\d+s)?")
+GO_DURATION = re.compile("([0-9]+h)?([0-9]+m)?([0-9]+s)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def load(get: Callable[[str], str | None], *, owner: str | None) -> Settings:
     if profile not in {"deploy", "deploy_organization"}:
         errors.append(_wrong("deployTokenProfile", profile, "`deploy` or `deploy_organization`"))
     expiry = get("deployTokenExpiry") or ""
-    if not expiry or not GO_DURATION.fullmatch(expiry):
+    if not GO_DURATION.fullmatch(expiry) or not expiry.strip("0hms"):
         errors.append(_wrong("deployTokenExpiry", expiry, "a duration such as `8760h0m0s`"))
     unavailable = _max_unavailable(get("maxUnavailable") or "")
     if unavailable is None:

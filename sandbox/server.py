@@ -16,6 +16,16 @@ What a module needs to know
     - `world.credentials.revoke(identifier, provider=...)`: identifiers are unique per provider only.
     - `github.seed(world, fly_api_token=VALUE)` is called once, on a new world, with the value of the hand-made deploy
       token that is also the Fly secret of molecule-cp.
+    - A module's tables are read by `inspect` from another process while the server runs: commit what is acknowledged.
+
+What others might expect otherwise
+    - The admin service's bearer token is kept sealed in the database, not in a file of its own.
+    - `inspect`, `env` and `stop` need no running server: they read the folder. `set` works on a stopped sandbox too.
+    - `python -m sandbox set --dir DIR KEY=VALUE` and `unset --dir DIR KEY` change `world.SETTINGS`. A control plane that
+      fails with a new secret: `control_plane.unhealthy_on_new=NAME`, `control_plane.crash_on_new=NAME` (`switches.py`).
+    - A machine's checks show `warning` from an update until their first result; `stale_checks=1` keeps showing the
+      results of the version before, which careful clients must not believe.
+    - Injected faults are never breakages.
 """
 
 from __future__ import annotations

@@ -148,8 +148,8 @@ def workspace(directory: Path, *sandbox_options: str) -> Iterator[Workspace]:
     engine = _tool(["-m", "tools.engine", "env"])
     _tool(["-m", "tools.engine", "home", str(home)])
     made = Workspace(directory=directory, environment={})
-    made.sandbox("start", "--detach", *sandbox_options)
     try:
+        made.sandbox("start", "--detach", *sandbox_options)
         variables = exports(made.sandbox("env"))
         path = engine.get("PATH", "").replace("$PATH", os.environ["PATH"]) or os.environ["PATH"]
         environment = {

@@ -4,12 +4,14 @@ Sources: Fly's Machines API (OpenAPI document), the GraphQL schema of fly-go, an
 marked "not established"; nothing here depends on it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from components.http import ONCE, REPEATABLE, Api, ApiError, RetryPolicy
+import httpx
+
+from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolicy, failure_with, json_body
 from components.keyring import Issued, Minted, is_live
 from components.operator_credentials import endpoint
 
@@ -148,6 +150,30 @@ def _explain(body: object) -> str:
     return str(body.get("message") or body.get("error") or "")
 
 
+# What REST would answer for the codes that flyctl knows (superfly/graphql).
+GRAPHQL_STATUSES = {
+    "UNAUTHORIZED": 401,
+    "NOT_FOUND": 404,
+    "SERVER_ERROR": 500,
+    "INTERNAL_SERVER_ERROR": 500,
+    "SERVICE_UNAVAILABLE": 503,
+    "MAINTENANCE": 503,
+}
+
+
+def _graphql_failure(response: httpx.Response) -> Failure | None:
+    """GraphQL answers 200 whatever happened: the failure is in the body."""
+    body = json_body(response)
+    errors = body.get("errors") if isinstance(body, dict) else None
+    if not errors:
+        return failure_with(_explain)(response)
+    code = (errors[0].get("extensions") or {}).get("code", "")
+    message = str(errors[0].get("message", ""))
+    # The text is what flyctl's users see; the code is missing in some recorded answers.
+    fallback = 401 if "must be authenticated" in message else 422
+    return Failure(status=GRAPHQL_STATUSES.get(code, fallback), reason=message or code)
+
+
 @dataclass(frozen=True)
 class FlyClient:
     """Calls Fly with one token. The bases follow the variables that flyctl reads."""
@@ -161,7 +187,7 @@ class FlyClient:
             base_url=endpoint("FLY_FLAPS_BASE_URL", "https://api.machines.dev") + "/v1",
             headers={"authorization": machines_authorization(self.token)},
             secrets=[self.token],
-            explain=_explain,
+            judge=failure_with(_explain),
             request_id_header="fly-request-id",
         )
 
@@ -172,7 +198,7 @@ class FlyClient:
             base_url=endpoint("FLY_UIEX_BASE_URL", default) + "/api/v1",
             headers={"authorization": platform_authorization(self.token)},
             secrets=[self.token],
-            explain=_explain,
+            judge=failure_with(_explain),
             request_id_header="fly-request-id",
         )
 
@@ -224,9 +250,9 @@ class FlyClient:
             )
             .json()
         )
-        version = body.get("version") or body.get("Version")
         return WrittenSecrets(
-            version=int(version),
+            # Older answers spell it with a capital (fly-go, flaps/secrets_types.go).
+            version=int(body.get("version") or body["Version"]),
             digests={each["name"]: each.get("digest", "") for each in body.get("secrets") or []},
         )
 
@@ -399,34 +425,14 @@ class FlyClient:
             base_url=endpoint("FLY_API_BASE_URL", "https://api.fly.io"),
             headers={"authorization": graphql_authorization(self.token)},
             secrets=[self.token],
-            explain=_explain,
+            judge=_graphql_failure,
             request_id_header="fly-request-id",
         )
-        response = api.call(
-            "POST", "/graphql", operation=operation, json={"query": query, "variables": variables}, policy=policy
-        )
-        body = response.json()
-        if errors := body.get("errors"):
-            raise self._graphql_error(errors, operation, response.headers.get("fly-request-id", ""))
-        data: dict[str, Any] = body["data"]
+        body = {"query": query, "variables": variables}
+        data: dict[str, Any] = api.call("POST", "/graphql", operation=operation, json=body, policy=policy).json()[
+            "data"
+        ]
         return data
-
-    def _graphql_error(self, errors: Sequence[Mapping[str, Any]], operation: str, request_id: str) -> ApiError:
-        """GraphQL answers 200 whatever happened; the status that REST would give is made of the code of the error."""
-        code = (errors[0].get("extensions") or {}).get("code", "")
-        message = str(errors[0].get("message", ""))
-        statuses = {
-            "UNAUTHORIZED": 401,
-            "NOT_FOUND": 404,
-            "SERVICE_UNAVAILABLE": 503,
-            "MAINTENANCE": 503,
-            "SERVER_ERROR": 500,
-        }
-        # The text is what flyctl users see; the code is missing in some recorded answers.
-        status = statuses.get(code, 401 if "must be authenticated" in message else 422)
-        return ApiError(
-            self.system, operation, status=status, reason=message or code or "no explanation", request_id=request_id
-        )
 
     def create_token(self, *, app: str, name: str, profile: str, expiry: str) -> Minted:
         """Mints a token. Not repeatable: every success is one more live token.

@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from threading import Event
-from typing import Any, Self
+from threading import Event, Thread
+from typing import Any
+
+import httpx
 
 from components.errors import OperatorError
 from components.fly.client import FlyClient, Machine
@@ -27,7 +29,8 @@ LEASE_RENEWAL = 7.0  # seconds; several renewals may fail before the lease is lo
 POLL_SECONDS = 1.0  # "Get Machine": 5 requests a second (Fly, "Working with the Machines API", rate limits)
 HEALTHY_POLLS = 2  # polls in a row that must be healthy
 CRASH_LOOP_RESTARTS = 2
-LAUNCHED = frozenset({"started", "starting", "created", "restarting", "updating", "replacing"})
+LAUNCHED = frozenset({"started", "starting", "creating", "created", "restarting", "updating", "replacing"})
+FAILED = frozenset({"failed", "launch_failed"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +68,10 @@ class Delivery:
 class MachineFailedError(Exception):
     """A machine that did not get healthy with the new values, or could not be moved."""
 
-    def __init__(self, machine_id: str, reason: str, *, moved: bool) -> None:
+    def __init__(self, machine_id: str, reason: str) -> None:
         super().__init__(machine_id, reason)
         self.machine_id = machine_id
         self.reason = reason
-        self.moved = moved
 
     def __str__(self) -> str:
         return f"machine {self.machine_id}: {self.reason}"
@@ -130,7 +132,7 @@ def crash_loop(machine: Machine) -> str:
 
 def should_run(machine: Machine) -> bool:
     """Whether a machine is to run after the rollout: it runs now, or would but for a crash. One that was stopped on purpose stays so."""
-    if machine.state in LAUNCHED or machine.state == "failed":
+    if machine.state in LAUNCHED or machine.state in FAILED:
         return True
     last = next((event for event in machine.events if event.get("type") == "exit"), {})
     exit_event = (last.get("request") or {}).get("exit_event") or {}
@@ -176,8 +178,15 @@ class Rollout:
         Raises:
             OperatorError: The app is as it was before, as far as `previous` reaches; the message says what is where.
         """
-        machines = self._machines_to_move(finished_version)
-        before = self._client.list_secrets(self._app)
+        try:
+            machines = self._machines_to_move(finished_version)
+            before = self._client.list_secrets(self._app)
+        except ApiError as error:
+            raise OperatorError(
+                f"The secrets {', '.join(sorted(values))} could not be delivered: {error}.",
+                state="no secret was written; no machine was restarted. Every old credential is still alive.",
+                next_step="`pulumi up` again once Fly answers (status.flyio.net).",
+            ) from error
         try:
             written = self._client.write_secrets(self._app, values)
         except ApiError as error:
@@ -191,9 +200,12 @@ class Rollout:
                 name: previous.get(name) for name in values if name in previous or name not in before
             }
             raise self._roll_back(error, values, restored, moved) from error
+        digests = written.digests
+        if not digests.keys() >= values.keys():
+            digests = {name: secret.digest for name, secret in self._client.list_secrets(self._app).items()}
         return Delivery(
             version=written.version,
-            digests={name: written.digests[name] for name in values},
+            digests={name: digests[name] for name in values},
             machines=tuple(machine.machine_id for machine in machines),
         )
 
@@ -277,16 +289,17 @@ class Rollout:
                     self._app, machine, config=config, nonce=nonce, min_secrets_version=version, skip_launch=not launch
                 )
             except ApiError as error:
-                now = self._client.get_machine(self._app, machine.machine_id) if error.ambiguous else machine
+                # Also after a clear refusal: the one before may have got no answer and been carried out late.
+                now = self._client.get_machine(self._app, machine.machine_id)
                 if now.metadata.get(STAMP) == str(version):
                     return now  # the answer was lost, the update was not
-                if now.instance_id == machine.instance_id:
+                unchanged = now.instance_id == machine.instance_id
+                if unchanged:
                     moved.remove(machine.machine_id)
-                retry = error.status == 412 or (error.transient and now.instance_id == machine.instance_id)  # noqa: PLR2004
-                if not retry or time.monotonic() > deadline:
-                    raise MachineFailedError(
-                        machine.machine_id, str(error), moved=machine.machine_id in moved
-                    ) from error
+                not_yet_there = error.status == httpx.codes.PRECONDITION_FAILED
+                if not (not_yet_there or (error.transient and unchanged)) or time.monotonic() > deadline:
+                    reason = str(error) if unchanged else "somebody else changed it during the rollout"
+                    raise MachineFailedError(machine.machine_id, reason) from error
                 time.sleep(error.retry_after or POLL_SECONDS)
 
     def _await_health(self, before: Machine, updated: Machine) -> None:
@@ -307,7 +320,7 @@ class Rollout:
         while time.monotonic() < deadline:
             machine = self._client.get_machine(self._app, updated.machine_id)
             if machine.instance_id != instance:
-                raise MachineFailedError(machine.machine_id, "somebody else changed it during the rollout", moved=True)
+                raise MachineFailedError(machine.machine_id, "somebody else changed it during the rollout")
             if reason := crash_loop(replace(machine, events=_events_since(machine, before))):
                 break
             reason = health(machine, since=since)
@@ -315,7 +328,7 @@ class Rollout:
             if healthy_polls >= HEALTHY_POLLS:
                 return
             time.sleep(POLL_SECONDS)
-        raise MachineFailedError(updated.machine_id, reason or "it did not stay healthy", moved=True)
+        raise MachineFailedError(updated.machine_id, reason or "it did not stay healthy")
 
     @contextmanager
     def _lease(self, machine: Machine) -> Iterator[str]:
@@ -330,19 +343,23 @@ class Rollout:
             except ApiError as error:
                 held = error.status == 409  # noqa: PLR2004
                 if not (held or error.transient) or time.monotonic() > deadline:
-                    raise MachineFailedError(machine.machine_id, str(error), moved=False) from error
+                    raise MachineFailedError(machine.machine_id, str(error)) from error
                 time.sleep(error.retry_after or 2 * POLL_SECONDS)
-        with (
-            ThreadPoolExecutor(max_workers=1) as pool,
-            _Renewal(self._client, self._app, machine.machine_id, nonce) as renewal,
-        ):
-            pool.submit(renewal.run)
-            try:
-                yield nonce
-            finally:
-                renewal.stop()
-                with suppress(ApiError):  # an unreleased lease ends by itself after LEASE_SECONDS
-                    self._client.release_lease(self._app, machine.machine_id, nonce)
+        ended = Event()
+        renewal = Thread(target=self._renew, args=(machine.machine_id, nonce, ended))
+        renewal.start()
+        try:
+            yield nonce
+        finally:
+            ended.set()
+            renewal.join()  # a renewal that is under way would take the lease again after it was given back
+            with suppress(ApiError):  # an unreleased lease ends by itself after LEASE_SECONDS
+                self._client.release_lease(self._app, machine.machine_id, nonce)
+
+    def _renew(self, machine_id: str, nonce: str, ended: Event) -> None:
+        while not ended.wait(LEASE_RENEWAL):
+            with suppress(ApiError):  # the next renewal tries again; an update without the lease is refused by Fly
+                self._client.refresh_lease(self._app, machine_id, nonce, seconds=LEASE_SECONDS)
 
     def _roll_back(
         self,
@@ -378,7 +395,8 @@ class Rollout:
             )
         return OperatorError(
             f"The rollout of {names} to Fly app {self._app} failed: {error}.",
-            state=f"{self._app} is as before: the previous values are back, on every machine. Every old credential is still alive.",
+            state=f"{self._app} is as before: the values that this stack had delivered are back, on every machine. "
+            "Every old credential is still alive.",
             next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential, without minting again.",
         )
 
@@ -389,31 +407,6 @@ class Rollout:
             state=f"{maybe}; no machine was restarted. Every old credential is still alive.",
             next_step="`pulumi up` again once Fly answers (status.flyio.net).",
         )
-
-
-class _Renewal:
-    """Keeps a lease alive from a thread of its own until it is stopped."""
-
-    def __init__(self, client: FlyClient, app: str, machine_id: str, nonce: str) -> None:
-        self._client = client
-        self._app = app
-        self._machine_id = machine_id
-        self._nonce = nonce
-        self._stopped = Event()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def run(self) -> None:
-        while not self._stopped.wait(LEASE_RENEWAL):
-            with suppress(ApiError):  # the next renewal tries again; an update without the lease is refused by Fly
-                self._client.refresh_lease(self._app, self._machine_id, self._nonce, seconds=LEASE_SECONDS)
 
 
 def _events_since(machine: Machine, before: Machine) -> tuple[Mapping[str, Any], ...]:

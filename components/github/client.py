@@ -3,6 +3,7 @@
 Source: GitHub's REST API description, "Actions". The secrets themselves are written by pulumi-github.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from components.http import ONCE, REPEATABLE, Api, ApiError
+from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, failure_with
 from components.operator_credentials import endpoint
 
 PAGE = 100
@@ -19,6 +20,21 @@ FINISHED = "completed"
 
 def _explain(body: object) -> str:
     return str(body.get("message", "")) if isinstance(body, dict) else ""
+
+
+def _failure(response: httpx.Response) -> Failure | None:
+    """GitHub answers 403 as well as 429 over its rate limits (REST API documentation, "Rate limits")."""
+    failure = failure_with(_explain)(response)
+    if failure is None or failure.status != httpx.codes.FORBIDDEN:
+        return failure
+    if "retry-after" in response.headers:
+        return Failure(status=httpx.codes.TOO_MANY_REQUESTS, reason=failure.reason)
+    if response.headers.get("x-ratelimit-remaining") == "0":
+        reset = float(response.headers.get("x-ratelimit-reset", 0))
+        return Failure(
+            status=httpx.codes.TOO_MANY_REQUESTS, reason=failure.reason, retry_after=max(0.0, reset - time.time())
+        )
+    return failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +87,7 @@ class GitHubClient:
                 "x-github-api-version": "2022-11-28",
             },
             secrets=[self.token],
-            explain=_explain,
+            judge=_failure,
             request_id_header="x-github-request-id",
         )
         return api.call(method, path, operation=operation, **options)
@@ -145,9 +161,13 @@ class GitHubClient:
         return [_run(each) for each in body["workflow_runs"]]
 
     def unfinished_runs(self, repository: str) -> list[WorkflowRun]:
-        """All runs of the repository that are not completed, whatever workflow."""
+        """All runs of the repository that are not completed, whatever workflow.
+
+        Statuses are asked for in the order in which a run passes through them, so that one that moves on meanwhile is not missed. One
+        that waits for an approval between two jobs moves back: whoever relies on there being none has to ask twice.
+        """
         runs: dict[int, WorkflowRun] = {}
-        for status in ("queued", "in_progress", "requested", "waiting", "pending"):
+        for status in ("requested", "pending", "waiting", "queued", "in_progress"):
             page = 1
             while True:
                 body = self._call(

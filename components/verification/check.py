@@ -74,8 +74,9 @@ def run(secret: str, verify: Callable[[Mapping[str, Any]], None]) -> NoReturn:
         secret: The name of the secret, for messages.
         verify: Gets the settings; raises CheckFailedError, OperatorError or ApiError.
     """
-    # Ended from outside (Ctrl-C, `pulumi cancel`): unwind, so that whatever was made is cleaned up.
+    # Ended from outside: unwind, so that whatever was made is cleaned up. What a kill leaves, the next check of the kind deletes.
     signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
     settings = json.loads(os.environ[SETTINGS_VARIABLE])
     try:
         verify(settings["settings"])
@@ -121,5 +122,8 @@ def together(checks: Mapping[str, Check]) -> None:
             except (CheckFailedError, ApiError) as error:
                 _ending.set()
                 failures.append(f"{futures[future]}: {error}")
+            except BaseException:
+                _ending.set()
+                raise
     if failures:
         raise CheckFailedError("; ".join(sorted(failures)))

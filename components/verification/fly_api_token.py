@@ -83,6 +83,8 @@ def machines_run_the_new_value(fly: FlyClient, settings: Settings) -> str:
     secret = fly.list_secrets(settings.app).get(SECRET)
     if secret is None:
         raise CheckFailedError(f"{settings.app} has no secret {SECRET}")
+    if not secret.updated_at:
+        raise CheckFailedError(f"Fly does not say when {SECRET} of {settings.app} was written")
     written = datetime.fromisoformat(secret.updated_at)
     machines = fly.list_machines(settings.app)
     for machine in machines:
@@ -122,12 +124,16 @@ def disposable_org(control_plane: ControlPlaneClient, fly: FlyClient, settings: 
 
 
 def _await_running(control_plane: ControlPlaneClient, org: Org, deadline: Deadline) -> None:
+    seen = False  # a list that is cut off at its limit may never show it
+
     def running() -> bool:
+        nonlocal seen
         status = next((each.status for each in control_plane.orgs() if each.org_id == org.org_id), "missing")
-        if status in {"failed", "missing"}:
+        if status == "failed" or (status == "missing" and seen):
             raise CheckFailedError(
                 f"the control plane could not provision the disposable org {org.slug}: its status is {status}"
             )
+        seen = seen or status != "missing"
         return status == "running"
 
     deadline.poll(running, waiting_for=f"org {org.slug} to be running")
@@ -178,14 +184,17 @@ def earlier_runs_are_finished(github: GitHubClient, settings: Settings) -> str:
     """Waits for every run that was queued before, or in the same second as, the write of the secret: it may hold the old value."""
     written = github.secret_updated_at(settings.repository, SECRET)
     seen: set[int] = set()
+    empty_answers = 0
 
     def none_left() -> bool:
+        nonlocal empty_answers
         left = [run for run in github.unfinished_runs(settings.repository) if run.created_at <= written]
         for run in left:
             if run.run_id not in seen:
                 seen.add(run.run_id)
                 progress(f"waiting for run {run.run_id}, which started with the old value: {run.url}")
-        return not left
+        empty_answers = 0 if left else empty_answers + 1
+        return empty_answers > 1  # see `unfinished_runs`
 
     Deadline(settings.ci_timeout).poll(none_left, waiting_for="CI runs that started with the old value to finish")
     return f"{len(seen)} had to finish"

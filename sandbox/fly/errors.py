@@ -1,9 +1,10 @@
-"""Refusals of the Fly APIs and the header that every answer carries."""
+"""What the Fly APIs have in common: JSON bodies, refusals, and the header that every answer carries."""
 
 from __future__ import annotations
 
+import json
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse, Response
@@ -21,6 +22,18 @@ class Refusal(Exception):  # noqa: N818 - an answer more than an error
         self.status = status
         self.error = error
         self.code = code
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """Return the body's JSON object; an empty body is an empty object. Raises `Refusal` 400."""
+    body = await request.body()
+    try:
+        document = json.loads(body) if body else {}
+    except ValueError as error:
+        raise Refusal(400, f"invalid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise Refusal(400, "invalid request: expected a JSON object")
+    return document
 
 
 async def answer_refusal(_request: Request, refusal: Exception) -> Response:

@@ -7,7 +7,6 @@ what was chosen.
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +16,7 @@ from starlette.routing import Route
 
 from sandbox.fly import apps, machines, tokens
 from sandbox.fly import secrets as app_secrets
-from sandbox.fly.errors import Refusal
+from sandbox.fly.errors import Refusal, json_object
 from sandbox.fly.machines import GONE, SETTLED, State
 from sandbox.fly.supervisor import Supervisor
 
@@ -37,18 +36,6 @@ DEFAULT_LEASE: Final = 13
 LONGEST_WAIT: Final = 60.0
 """Seconds."""
 _WAITABLE: Final = {"started", "stopped", "suspended", "destroyed", "failed", "settled", "created"}
-
-
-async def _document(request: Request) -> dict[str, Any]:
-    """Return the body's JSON object; an empty body is an empty object. Raises `Refusal` 400."""
-    body = await request.body()
-    try:
-        document = json.loads(body) if body else {}
-    except ValueError as error:
-        raise Refusal(400, f"invalid JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise Refusal(400, "invalid request: expected a JSON object")
-    return document
 
 
 def _integer(value: Any, name: str) -> int | None:  # noqa: ANN401 - any JSON or a query parameter
@@ -197,7 +184,7 @@ class _Apps:
         caller = tokens.principal(self._world, request)
         if not caller.may_mint(app.organization):
             raise Refusal(403, "unauthorized")
-        expiry = str((await _document(request)).get("expiry") or "")
+        expiry = str((await json_object(request)).get("expiry") or "")
         try:
             _, header = tokens.mint(
                 self._world,
@@ -229,7 +216,7 @@ class _Apps:
     async def update_secrets(self, request: Request) -> Response:
         """POST /v1/apps/{app}/secrets: sets, and unsets what is `null`. Answers with the secrets that it set."""
         app = self._app(request, "update secrets")
-        values = (await _document(request)).get("values")
+        values = (await json_object(request)).get("values")
         if not isinstance(values, dict) or not values:
             raise Refusal(400, "invalid request: values is required")
         version = self._write(app, values)
@@ -245,7 +232,7 @@ class _Apps:
 
     async def set_secret(self, request: Request) -> Response:
         app, name = self._app(request, "set secret"), request.path_params["name"]
-        value = (await _document(request)).get("value")
+        value = (await json_object(request)).get("value")
         if not isinstance(value, str):
             raise Refusal(400, "invalid request: value is required")
         version = self._write(app, {name: value})
@@ -335,7 +322,7 @@ class _Machines:
     async def create_machine(self, request: Request) -> Response:
         app = tokens.authorized_app(self._world, request, request.path_params["app"])
         self._limits.take("create machine", app.name)
-        body = await _document(request)
+        body = await json_object(request)
         config = body.get("config")
         if not isinstance(config, dict) or not config.get("image"):
             raise Refusal(400, "invalid_argument: config.image is required")
@@ -362,7 +349,7 @@ class _Machines:
         are the machine's and refused otherwise.
         """
         app, machine = self._leased(request, "update machine")
-        body = await _document(request)
+        body = await json_object(request)
         config = body.get("config")
         if not isinstance(config, dict) or not config.get("image"):
             raise Refusal(400, "invalid_argument: config.image is required")
@@ -416,7 +403,7 @@ class _Machines:
 
     async def stop_machine(self, request: Request) -> Response:
         _, machine = self._leased(request, "stop machine")
-        body = await _document(request)
+        body = await json_object(request)
         if machine.state not in {State.CREATED, State.STOPPED}:
             self._supervisor.stop(
                 machine.id, number=_signal(body.get("signal")), kill_timeout=_kill_timeout(body.get("timeout"))
@@ -440,7 +427,7 @@ class _Machines:
         process = self._supervisor.runtime(machine.id).process
         if process is None or process.returncode is not None:
             raise Refusal(412, f"failed_precondition: machine not started, currently '{machine.state}'")
-        process.send_signal(_signal((await _document(request)).get("signal")))
+        process.send_signal(_signal((await json_object(request)).get("signal")))
         return JSONResponse({"ok": True})
 
     async def wait(self, request: Request) -> Response:
@@ -523,7 +510,7 @@ class _Machines:
 
     async def set_metadata_value(self, request: Request) -> Response:
         _, machine = self._leased(request, "set metadata")
-        value = (await _document(request)).get("value")
+        value = (await json_object(request)).get("value")
         if not isinstance(value, str):
             raise Refusal(400, "invalid request: value is required")
         self._change_metadata(machine, (machine.config.get("metadata") or {}) | {request.path_params["key"]: value})
@@ -546,7 +533,7 @@ class _Machines:
     async def acquire_lease(self, request: Request) -> Response:
         """POST .../lease: takes it, or extends it with its nonce; a nonce whose lease is over takes a new one."""
         _, machine = self._machine(request, "lease")
-        body = await _document(request)
+        body = await json_object(request)
         ttl = request.query_params.get("ttl") or body.get("ttl")
         lease = machines.acquire_lease(
             self._world,
@@ -599,14 +586,14 @@ class _Tokens:
 
     async def authenticate(self, request: Request) -> Response:
         """POST /v1/tokens/authenticate: 200 for tokens that are accepted, else 400; caveats are not modelled."""
-        header = str((await _document(request)).get("header") or "")
+        header = str((await json_object(request)).get("header") or "")
         if tokens.authenticate(self._world, header) is None:
             raise Refusal(400, "token validation error")
         return JSONResponse([{"header": header, "caveats": []}])
 
     async def authorize(self, request: Request) -> Response:
         """POST /v1/tokens/authorize: 200 if the tokens reach `access.app_name`; else 400 (status not established)."""
-        body = await _document(request)
+        body = await json_object(request)
         caller = tokens.authenticate(self._world, str(body.get("header") or ""))
         name = (body.get("access") or {}).get("app_name")
         app = apps.find(self._world, name=name)

@@ -17,7 +17,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.fly import apps, tokens
-from sandbox.fly.errors import Refusal
 from sandbox.middleware import challenge
 
 if TYPE_CHECKING:
@@ -218,8 +217,6 @@ def _answering(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[R
             if error.response.status_code == 401:  # noqa: PLR2004 - unauthorized
                 error.response.headers["www-authenticate"] = 'Basic realm="registry.fly.io"'
             return error.response
-        except Refusal as refusal:
-            return _Error(refusal.status, "DENIED", refusal.error).response
 
     return answer
 

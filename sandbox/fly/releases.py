@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.fly import apps, tokens
-from sandbox.fly.errors import Refusal
+from sandbox.fly.errors import Refusal, json_object
 from sandbox.world import timestamp
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def routes(world: World) -> list[Route]:
     """Return the endpoints."""
 
     async def create_release(request: Request) -> Response:
-        body = await _document(request)
+        body = await json_object(request)
         app = tokens.authorized_app(world, request, str(body.get("app_name") or body.get("app_id") or ""))
         release = create(
             world,
@@ -153,7 +153,7 @@ def routes(world: World) -> list[Route]:
     async def update_release(request: Request) -> Response:
         release = find(world, request.path_params["release"])
         tokens.authorized_app(world, request, release.app)
-        body = await _document(request)
+        body = await json_object(request)
         with world.database:
             world.database.execute(
                 "UPDATE fly_releases SET status = ?, metadata = ?, updated_at = ? WHERE id = ?",
@@ -192,13 +192,3 @@ def routes(world: World) -> list[Route]:
         Route("/api/v1/organizations", organizations, methods=["GET"]),
         Route("/metrics_post", metrics, methods=["POST"]),
     ]
-
-
-async def _document(request: Request) -> dict[str, Any]:
-    try:
-        document = json.loads(await request.body() or b"{}")
-    except ValueError as error:
-        raise Refusal(400, f"invalid JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise Refusal(400, "invalid request: expected a JSON object")
-    return document

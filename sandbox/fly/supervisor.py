@@ -26,6 +26,7 @@ import psutil
 
 from sandbox.fly import logs, machines
 from sandbox.fly.machines import Check, State
+from sandbox.fly.tokens import parse_duration
 from sandbox.world import HOST, timestamp
 
 if TYPE_CHECKING:
@@ -201,7 +202,8 @@ class Supervisor:
         if process is None:
             return
         if kill_timeout is None:
-            kill_timeout = KILL_TIMEOUT
+            config = machines.get(self._world, identifier).config
+            kill_timeout = _seconds((config.get("stop_config") or {}).get("timeout"), KILL_TIMEOUT)
         deadline = time.monotonic() + kill_timeout
         while runtime.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 - ends with a deadline
             await asyncio.sleep(0.01)
@@ -413,8 +415,6 @@ async def _probe(port: int, check: dict[str, Any]) -> tuple[str, str]:
 
 
 def _seconds(value: Any, default: float) -> float:  # noqa: ANN401 - a Go duration, or nanoseconds as a number
-    from sandbox.fly.tokens import parse_duration  # noqa: PLC0415
-
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             return parse_duration(value).total_seconds()

@@ -6,7 +6,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from engine_workshop import FAKE_GO, FAKE_PULUMI, REPOSITORY, Workshop
+
+from tests.engine_build.engine_workshop import FAKE_GO, FAKE_PULUMI, REPOSITORY, Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from engine_workshop import FAKE_PULUMI, is_running, wait_until
+
+from tests.engine_build.engine_workshop import FAKE_PULUMI, is_running, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine_workshop import Workshop
+    from tests.engine_build.engine_workshop import Workshop
 
 GO_BUILDS = 3
 

@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from engine_workshop import REPOSITORY
 
+from tests.engine_build.engine_workshop import REPOSITORY
 from tools.engine import recipe as recipe_module
 from tools.engine.progress import Progress, elapsed_text
 from tools.engine.recipe import PLUGINS, SOURCES, load_recipe
@@ -18,7 +18,7 @@ from tools.engine.recipe import PLUGINS, SOURCES, load_recipe
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine_workshop import Workshop
+    from tests.engine_build.engine_workshop import Workshop
 
 GO_IDENTITY = {"GOVERSION": "go1.26.0", "GOOS": "linux", "GOARCH": "amd64", "CGO_ENABLED": "1"}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from running import Sandbox
+
+from tests.sandbox.running import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from running import TENANT, until
+
+from tests.sandbox.running import TENANT, until
 
 if TYPE_CHECKING:
-    from running import Sandbox
+    from tests.sandbox.running import Sandbox
 
 ADMIN = "/cp/admin"
 

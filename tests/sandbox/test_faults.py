@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from running import CONTROL_PLANE, run
+
+from tests.sandbox.running import CONTROL_PLANE, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from running import Sandbox
+    from tests.sandbox.running import Sandbox
 
 SECRETS = ("--provider", "fly", "--match", "POST", "/v1/apps/molecule-cp/secrets$")
 

@@ -7,13 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from running import CONTROL_PLANE, TENANT, Client, until
+
+from tests.sandbox.running import CONTROL_PLANE, TENANT, Client, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
-    from running import Sandbox
+
+    from tests.sandbox.running import Sandbox
 
 IMAGE = "registry.fly.io/molecule-tenant:latest"
 CHECKED = {

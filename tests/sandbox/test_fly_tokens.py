@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from running import CONTROL_PLANE, TENANT, until
 
 from sandbox.fly.tokens import parse_duration, values
+from tests.sandbox.running import CONTROL_PLANE, TENANT, until
 
 if TYPE_CHECKING:
-    from running import Sandbox
+    from tests.sandbox.running import Sandbox
 
 REFUSED = {"error": "Authenticate: token validation error"}
 TOKENS = """

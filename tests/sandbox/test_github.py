@@ -11,7 +11,8 @@ import github
 import jsonschema
 import pytest
 from nacl.public import PrivateKey, SealedBox
-from test_github_support import REPOSITORY, RUNS, SECRETS, WORKFLOW, Hub, hub, sha256
+
+from tests.sandbox.test_github_support import REPOSITORY, RUNS, SECRETS, WORKFLOW, Hub, hub, sha256
 
 __all__ = ["hub"]
 

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from running import PATIENCE, until
-from test_github_support import REPOSITORY, RUNS, SECRETS, WORKFLOW, Hub, consumer, hub
 
 from sandbox.github.actions import parse_created
+from tests.sandbox.running import PATIENCE, until
+from tests.sandbox.test_github_support import REPOSITORY, RUNS, SECRETS, WORKFLOW, Hub, consumer, hub
 
 __all__ = ["hub"]
 

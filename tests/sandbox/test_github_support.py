@@ -10,7 +10,8 @@ import httpx
 import psutil
 import pytest
 from nacl.public import PublicKey, SealedBox
-from running import PATIENCE, Sandbox, until
+
+from tests.sandbox.running import PATIENCE, Sandbox, until
 
 REPOSITORY = "/repos/Molecule-AI/molecule-monorepo"
 SECRETS = f"{REPOSITORY}/actions/secrets"

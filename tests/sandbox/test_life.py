@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import pytest
-from running import CONTROL_PLANE, Sandbox, alive, children, run, until
+
+from tests.sandbox.running import CONTROL_PLANE, Sandbox, alive, children, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from running import Sandbox
+    from tests.sandbox.running import Sandbox
 
 TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 

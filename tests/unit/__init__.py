@@ -1,0 +1,1 @@
+"""Unit tests: one file per module of `components`. No network, no engine, no sleeping."""

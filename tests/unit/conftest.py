@@ -1,0 +1,53 @@
+"""Fixtures of all unit tests: a clock that does not wait, a wire that is no network, an empty environment."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import tenacity.nap
+
+from components import http, lifecycle
+from components.fly import rollout
+from components.verification import check
+
+from .wire import Clock, Wire
+
+# What the code under test reads; a developer's own must not get in.
+VARIABLES = ("FLY_", "GITHUB_", "CP_ADMIN_API_TOKEN", "CONTROL_PLANE_URL", "ROTATION_", "PULUMI_")
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Time as the code under test sees it: sleeping moves it on and takes no time."""
+    clock = Clock()
+    for module in (tenacity.nap, rollout, check, lifecycle):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No operator credential and no endpoint of the developer's own environment."""
+    for name in list(os.environ):
+        if name.startswith(VARIABLES):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_ending(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The event that ends the checks of a process, fresh for each test."""
+    ending = threading.Event()
+    monkeypatch.setattr(check, "_ending", ending)
+    return ending
+
+
+@pytest.fixture(autouse=True)
+def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    """What stands in for the network: a request that a test does not expect fails it."""
+    wire = Wire()
+    with httpx.Client(transport=httpx.MockTransport(wire.handle)) as client:
+        monkeypatch.setattr(http, "CLIENT", client)
+        yield wire
+    assert not wire.unexpected, f"unexpected requests: {wire.unexpected}"
