@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
-from running import Sandbox, until
-
 from sandbox import cli
+from tests.sandbox.running import Sandbox, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,12 +9,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from running import until
-from stripe_support import ENDPOINTS, Account
 
 from sandbox.processes import billing
 from sandbox.stripe.deliveries import signature
 from sandbox.world import sha256
+from tests.sandbox.running import until
+from tests.sandbox.stripe_support import ENDPOINTS, Account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,14 +7,14 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from running import TENANT, until
 
 from sandbox import neon
+from tests.sandbox.running import TENANT, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from running import Sandbox
+    from tests.sandbox.running import Sandbox
 
 DOMAIN = "moleculesai.app"
 KEYS = f"/organizations/{neon.ORGANIZATION}/api_keys"

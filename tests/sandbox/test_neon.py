@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import neon_api  # type: ignore[import-untyped]
 import pytest
-from running import until
 
 from sandbox import neon
 from sandbox.neon import wire
+from tests.sandbox.running import until
 
 if TYPE_CHECKING:
     import httpx
-    from running import Sandbox
+
+    from tests.sandbox.running import Sandbox
 
 PROJECT = f"/projects/{neon.PROJECT}"
 BRANCHES = f"{PROJECT}/branches"

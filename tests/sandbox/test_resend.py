@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 import resend
-from running import until
+
+from tests.sandbox.running import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
-    from running import Sandbox
+
+    from tests.sandbox.running import Sandbox
 
 DESCRIPTION = json.loads((Path(__file__).parents[1] / "specs" / "resend.json").read_text(encoding="utf-8"))
 DOMAIN = "moleculesai.app"

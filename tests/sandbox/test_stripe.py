@@ -14,14 +14,14 @@ import httpx
 import jsonschema
 import pytest
 import stripe
-from running import run, until
-from stripe_support import ENDPOINTS, Account, Receiver, signatures
 
 from sandbox import stripe as service
 from sandbox.stripe import checkout, forms, keys
 from sandbox.stripe.fixtures import make
 from sandbox.stripe.keys import Realm
 from sandbox.world import SandboxError, World, sha256
+from tests.sandbox.running import run, until
+from tests.sandbox.stripe_support import ENDPOINTS, Account, Receiver, signatures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
