@@ -90,8 +90,35 @@ RESEND_API_KEY = Secret(
     ),
 )
 
+# Independent of STRIPE_API_KEY. Stripe rolls a secret in its Dashboard only, so the endpoint is cloned: until the old one is deleted every
+# event arrives twice, and each machine takes the one that is signed with the secret that it holds.
+STRIPE_WEBHOOK_SECRET = Secret(
+    name="STRIPE_WEBHOOK_SECRET",
+    issuer=Issuer(
+        kind="stripe-webhook-endpoint",
+        settings={
+            "webhook_url": settings.stripe_webhook_url,
+            "control_plane_url": settings.control_plane_url,
+            "mode": settings.stripe_mode,
+            "connect": "true" if settings.stripe_connect else "false",
+        },
+    ),
+    fly=(FlySecret(app=settings.app),),
+    probe=Check(module="stripe_webhook_secret_probe"),
+    verification=Check(
+        module="stripe_webhook_secret",
+        takes_value=True,
+        settings={
+            "app": settings.app,
+            "url": settings.control_plane_url,
+            "webhook_url": settings.stripe_webhook_url,
+            "event_type": settings.stripe_test_event,
+        },
+    ),
+)
+
 rotate(
     settings,
-    [FLY_API_TOKEN, NEON_API_KEY, RESEND_API_KEY],
+    [FLY_API_TOKEN, NEON_API_KEY, RESEND_API_KEY, STRIPE_WEBHOOK_SECRET],
     not_managed={"GITHUB_TOKEN": "it is built into GitHub Actions, which mints a new one for every job."},
 )

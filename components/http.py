@@ -30,6 +30,7 @@ class ApiError(Exception):
         reason: What the system said, less every known secret, or what went wrong with the connection.
         request_id: The system's id of the request, for its support.
         retry_after: Seconds that the system asked to wait, or None.
+        sent: Whether there was a request at all; False where it could not even be made.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class ApiError(Exception):
         reason: str,
         request_id: str = "",
         retry_after: float | None = None,
+        sent: bool = True,
     ) -> None:
         super().__init__(system, operation, status, reason)
+        self.sent = sent
         self.system = system
         self.operation = operation
         self.status = status
@@ -58,16 +61,14 @@ class ApiError(Exception):
     @property
     def ambiguous(self) -> bool:
         """Whether the system may have acted all the same: it gave no answer, or failed after it took the request."""
-        return (
-            self.status is None
-            or self.status >= httpx.codes.INTERNAL_SERVER_ERROR
-            or self.status == httpx.codes.REQUEST_TIMEOUT
-        )
+        if self.status is None:
+            return self.sent
+        return self.status >= httpx.codes.INTERNAL_SERVER_ERROR or self.status == httpx.codes.REQUEST_TIMEOUT
 
     @property
     def transient(self) -> bool:
         """Whether the same call may succeed later."""
-        return self.status is None or self.status in TRANSIENT
+        return self.sent and (self.status is None or self.status in TRANSIENT)
 
     @property
     def refused(self) -> bool:
@@ -226,8 +227,9 @@ class Api:
                 )
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 reason = conceal(str(error) or type(error).__name__, concealed)
+                sent = isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
                 # `from None`: the original carries the request with its headers.
-                raise ApiError(self.system, operation, status=None, reason=reason) from None
+                raise ApiError(self.system, operation, status=None, reason=reason, sent=sent) from None
             if failure := self.judge(response):
                 raise self._error(response, failure, operation, concealed)
             return response

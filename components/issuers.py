@@ -10,9 +10,11 @@ from components.fly.issuer import DeployTokens
 from components.keyring import Issued, Minted
 from components.neon.client import NeonClient
 from components.neon.issuer import ApiKeys
-from components.operator_credentials import OperatorCredential
+from components.operator_credentials import OperatorCredential, endpoint
 from components.resend.client import ResendClient
 from components.resend.issuer import SendingKeys
+from components.stripe.client import StripeClient
+from components.stripe.issuer import WebhookEndpoints, webhook_url
 
 ConfigLookup = Callable[[str], str | None]
 
@@ -36,6 +38,11 @@ class Issuer(Protocol):
         """Whether the provider refuses this value. An error where the answer proves neither."""
         ...
 
+    @property
+    def proves_by_value(self) -> bool:
+        """Whether `refuses` can tell; False where only the provider's list can."""
+        ...
+
     def obstacles(self) -> list[RefusedError]:
         """What would keep a new credential from working, found by reading: in a preview too."""
         ...
@@ -56,14 +63,32 @@ def _resend_sending_keys(settings: Mapping[str, str], config: ConfigLookup) -> I
     return SendingKeys(client=client, domain=settings["domain"])
 
 
+def _stripe_webhook_endpoints(settings: Mapping[str, str], config: ConfigLookup) -> Issuer:
+    client = StripeClient(operator_credentials.find(operator_credentials.STRIPE, config))
+    url = webhook_url(settings["webhook_url"], endpoint("CONTROL_PLANE_URL", settings["control_plane_url"]))
+    return WebhookEndpoints(
+        client=client, url=url, livemode=settings["mode"] == "live", connect=settings["connect"] == "true"
+    )
+
+
 # Whose credential mints. The keys of both tables are kept in the state of every stack: never rename one.
 OPERATORS: Mapping[str, OperatorCredential] = {
     "fly-deploy-token": operator_credentials.FLY,
     "neon-api-key": operator_credentials.NEON,
     "resend-sending-key": operator_credentials.RESEND,
+    "stripe-webhook-endpoint": operator_credentials.STRIPE,
 }
+# Characters that each allows in a name. Neon and Resend document theirs; the others are far longer than any name here.
+LONGEST_NAMES: Mapping[str, int] = {
+    "fly-deploy-token": 255,
+    "neon-api-key": 64,
+    "resend-sending-key": 50,
+    "stripe-webhook-endpoint": 255,
+}
+
 ISSUERS: Mapping[str, Callable[[Mapping[str, str], ConfigLookup], Issuer]] = {
     "fly-deploy-token": _fly_deploy_tokens,
     "neon-api-key": _neon_api_keys,
     "resend-sending-key": _resend_sending_keys,
+    "stripe-webhook-endpoint": _stripe_webhook_endpoints,
 }

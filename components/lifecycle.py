@@ -145,7 +145,11 @@ def revoke_all_but(
             state=f"every location works with generation {order.verified.generation}, which is verified.",
             next_step="`pulumi up` again: it goes on with the revocation.",
         ) from error
-    return Verdict(revoked=doomed.condemned, unmanaged=doomed.unmanaged)
+    known_ids = {each.credential_id for each in order.known}
+    died_before = tuple(
+        issued for issued in doomed.dead if issued.credential_id in known_ids
+    )  # by a run whose proof failed
+    return Verdict(revoked=(*doomed.condemned, *died_before), unmanaged=doomed.unmanaged)
 
 
 def _all_issued(issuers: Iterable[Issuer]) -> list[Issued]:
@@ -168,10 +172,14 @@ def _prove_death(
 ) -> None:
     """Waits until the provider refuses each dead credential: by its value where it is known, else by the provider's list."""
     ids = {issued.credential_id for issued in dead}
-    values = {each.credential_id: each.value for each in order.known if each.credential_id in ids and each.value}
+    values = {
+        each.credential_id: each.value
+        for each in order.known
+        if issuers[0].proves_by_value and each.credential_id in ids and each.value
+    }
     deadline = time.monotonic() + order.proof_timeout
     while True:
-        accepted = [each for each, value in values.items() if not issuers[0].refuses(value)]
+        accepted = [each for each, value in values.items() if not _is_refused(issuers, value)]
         by_list = (
             {issued.credential_id for issued in _all_issued(issuers) if issued.live} if ids - values.keys() else set()
         )
@@ -185,6 +193,20 @@ def _prove_death(
                 next_step="`pulumi up` again looks once more; if the credential lives on, ask the provider's support.",
             )
         sleep(POLL_SECONDS)
+
+
+def _is_refused(issuers: Sequence[Issuer], value: str) -> bool:
+    """Whether any of them refuses the value. One of before that is asked about another app's token may give an answer that proves nothing."""
+    errors: list[ApiError] = []
+    for issuer in issuers:
+        try:
+            if issuer.refuses(value):
+                return True
+        except ApiError as error:
+            errors.append(error)
+    if len(errors) == len(issuers):
+        raise errors[0]
+    return False
 
 
 def now() -> str:

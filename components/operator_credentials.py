@@ -53,7 +53,12 @@ RESEND = OperatorCredential(
     variables=("RESEND_API_KEY",),
     config_key="resendApiKey",
 )
-ALL = (FLY, GITHUB, CONTROL_PLANE, NEON, RESEND)
+STRIPE = OperatorCredential(
+    description="a Stripe key of the control plane's account: a secret key, or a restricted one that may write webhook endpoints",
+    variables=("STRIPE_API_KEY",),
+    config_key="stripeApiKey",
+)
+ALL = (FLY, GITHUB, CONTROL_PLANE, NEON, RESEND, STRIPE)
 
 
 def variable_of_config(key: str) -> str:

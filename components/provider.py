@@ -17,7 +17,7 @@ from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
 from components import lifecycle
 from components.dynamic_provider import Properties, Provider, integer, same
-from components.issuers import ISSUERS, Issuer
+from components.issuers import ISSUERS, LONGEST_NAMES, Issuer
 from components.keyring import Credential
 from components.secret import Family
 
@@ -90,7 +90,8 @@ class RevocationProvider(Provider):
 
 def _family(properties: Mapping[str, Any]) -> Family:
     family = properties["family"]
-    return Family(app=family["app"], stack=family["stack"], secret=family["secret"])
+    longest_name = LONGEST_NAMES[properties["issuer"]["kind"]]
+    return Family(app=family["app"], stack=family["stack"], secret=family["secret"], longest_name=longest_name)
 
 
 def _issuers(provider: Provider, props: Properties, olds: Properties | None) -> list[Issuer]:

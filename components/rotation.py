@@ -17,6 +17,7 @@ from components import operator_credentials, own_state, preflight
 from components import settings as configuration
 from components.errors import RefusedError
 from components.fly.resources import AppSecrets
+from components.issuers import LONGEST_NAMES
 from components.keyring import fingerprint
 from components.resources import Credential, Revocation
 from components.secret import Check, Family, FlySecret, RepositorySecret, Secret
@@ -54,7 +55,13 @@ class Rotation(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         rotated = [secret for secret in secrets if secret.name in generations]
         families = {
-            secret.name: Family(app=settings.app, stack=pulumi.get_stack(), secret=secret.name) for secret in rotated
+            secret.name: Family(
+                app=settings.app,
+                stack=pulumi.get_stack(),
+                secret=secret.name,
+                longest_name=LONGEST_NAMES[secret.issuer.kind],
+            )
+            for secret in rotated
         }
         credentials = {
             secret.name: Credential(secret, families[secret.name], generations[secret.name], self._child)
@@ -98,6 +105,7 @@ class Rotation(pulumi.ComponentResource):
                 credential=credential,
                 subject=subject,
                 state_if_failed="the new value is delivered, every old credential is still alive and nothing was revoked.",
+                stdin=credential.value if secret.verification.takes_value else None,
                 after=locations,
             )
             report: pulumi.Output[dict[str, Any]] = pulumi.Output.unsecret(verification.stdout).apply(json.loads)

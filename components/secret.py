@@ -4,8 +4,11 @@ Plain data. The vocabulary is that of the README: a *generation* is the value of
 one generation, a *family* all generations of one secret of one stack at its provider, a *location* a place where the value is delivered.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+GENERATION_DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +52,17 @@ class RepositorySecret:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A module of `components.verification` and what it is told. `settings` holds no secret values."""
+    """A module of `components.verification` and what it is told.
+
+    Attributes:
+        module: Its name.
+        settings: No secret values: they are kept in the state in plaintext.
+        takes_value: Whether it needs the value, which comes on its standard input. A probe always gets it.
+    """
 
     module: str
     settings: Mapping[str, object] = field(default_factory=dict)
+    takes_value: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +95,28 @@ class Secret:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """All generations of one secret of one stack at its provider, found again by name after a crash."""
+    """All generations of one secret of one stack at its provider, found again by name after a crash.
+
+    Attributes:
+        app: The control plane's app.
+        stack: The stack.
+        secret: The secret.
+        longest_name: Characters that the provider allows in a name.
+    """
 
     app: str
     stack: str
     secret: str
+    longest_name: int
 
     @property
     def prefix(self) -> str:
-        """What the names of the whole family begin with."""
-        return f"{self.app}-rotation-{self.stack}-{self.secret}-g"
+        """What the names of the whole family begin with. Where that is too long, a hash stands for the end of it."""
+        prefix = f"{self.app}-rotation-{self.stack}-{self.secret}"
+        room = self.longest_name - len("-g") - GENERATION_DIGITS
+        if len(prefix) > room:
+            prefix = f"{prefix[: room - 9]}-{hashlib.sha256(prefix.encode()).hexdigest()[:8]}"
+        return f"{prefix}-g"
 
     def credential_name(self, generation: int) -> str:
         """The remote name of one generation's credential, the same in every run."""

@@ -12,7 +12,7 @@ from components.errors import RefusedError, refusals
 from components.secret import Secret
 
 # Go's time.ParseDuration, as Fly's expiry is read: hours, minutes and seconds are what makes sense here.
-GO_DURATION = re.compile(r"(\d+h)?(\d+m)?(\d+s)?")
+GO_DURATION = re.compile("([0-9]+h)?([0-9]+m)?([0-9]+s)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,10 @@ class Settings:
     purge_mail_subject: str
     prove_use: bool
     resend_domain: str
+    stripe_mode: str
+    stripe_webhook_url: str
+    stripe_connect: bool
+    stripe_test_event: str
     max_unavailable: float
     health_timeout: int
     org_timeout: int
@@ -68,11 +72,14 @@ def load(get: Callable[[str], str | None], *, owner: str | None) -> Settings:
     if profile not in {"deploy", "deploy_organization"}:
         errors.append(_wrong("deployTokenProfile", profile, "`deploy` or `deploy_organization`"))
     expiry = get("deployTokenExpiry") or ""
-    if not expiry or not GO_DURATION.fullmatch(expiry):
+    if not GO_DURATION.fullmatch(expiry) or not expiry.strip("0hms"):
         errors.append(_wrong("deployTokenExpiry", expiry, "a duration such as `8760h0m0s`"))
     scope = get("neonKeyScope") or ""
     if scope not in {"personal", "organization", "project"}:
         errors.append(_wrong("neonKeyScope", scope, "`personal`, `organization` or `project`"))
+    mode = get("stripeMode") or ""
+    if mode not in {"live", "test"}:
+        errors.append(_wrong("stripeMode", mode, "`live` or `test`"))
     unavailable = _max_unavailable(get("maxUnavailable") or "")
     if unavailable is None:
         errors.append(
@@ -104,6 +111,10 @@ def load(get: Callable[[str], str | None], *, owner: str | None) -> Settings:
         purge_mail_subject=names["purgeMailSubject"],
         prove_use=get("proveUse") == "true",
         resend_domain=get("resendDomain") or "",
+        stripe_mode=mode,
+        stripe_webhook_url=get("stripeWebhookUrl") or "",
+        stripe_connect=get("stripeConnect") == "true",
+        stripe_test_event=names["stripeTestEvent"],
         max_unavailable=unavailable or 1,
         **{field: timeouts[key] for key, field in TIMEOUTS.items()},
     )
@@ -119,6 +130,7 @@ NAMES = (
     "orgOwnerUserId",
     "neonBranchName",
     "purgeMailSubject",
+    "stripeTestEvent",
 )
 TIMEOUTS = {
     "healthTimeout": "health_timeout",

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from sandbox import faults, switches
 from sandbox.fly.supervisor import Supervisor
+from sandbox.stripe import dashboard
 from sandbox.world import SETTINGS, SandboxError, random_token
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def application(world: World) -> Starlette:
         ("DELETE", "/faults", service.clear_faults),
         ("GET", "/settings", service.settings),
         ("PATCH", "/settings", service.change_settings),
+        ("POST", "/stripe/{action}", service.stripe_dashboard),
         ("POST", "/stop", service.stop),
     ]
     return Starlette(
@@ -100,6 +102,10 @@ class _Admin:
         for name, value in (await request.json()).items():
             switches.change(self._world, name, str(value))
         return JSONResponse({})
+
+    async def stripe_dashboard(self, request: Request) -> Response:
+        """Do what people do in Stripe's Dashboard. The answer may hold a new key, which is shown nowhere else."""
+        return JSONResponse(dashboard.act(self._world, request.path_params["action"], await request.json()))
 
     async def stop(self, _request: Request) -> Response:
         # The answer must leave before the server closes its connections.

@@ -23,6 +23,7 @@ from sandbox import server, switches
 from sandbox.admin import ADMIN_TOKEN
 from sandbox.faults import Effect
 from sandbox.fly import machines, supervisor
+from sandbox.stripe import commands as stripe_commands
 from sandbox.world import HOST, SETTINGS, SandboxError, World
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ STOP_TIMEOUT: Final = 20.0
 """Seconds; every machine has five to end."""
 PASSPHRASE: Final = "sandbox"  # noqa: S105 - protects nothing but a rehearsal
 """Of the file backend: fixed, because the encryption salt of the stack `sandbox` is in the repository."""
+_LATER_CREDENTIALS: Final = (
+    "NEON_API_KEY",
+    "RESEND_API_KEY",
+    "STRIPE_API_KEY",
+    "STRIPE_ACCOUNT_ID",
+    "STRIPE_WEBHOOK_ENDPOINT_ID",
+)
+"""What sandboxes made before these providers were added do not have."""
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _OPTIONS: Final = {
     "--revocation-delay": "revocation_delay",
@@ -64,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: Any, description: str, *, needs_directory: bool = True) -> argparse.ArgumentParser:  # noqa: ANN401
         found = commands.add_parser(name, help=description, description=description)
         found.set_defaults(run=run)
-        found.add_argument("--dir", type=Path, required=needs_directory, metavar="DIR", help="the sandbox's folder")
+        _add_directory(found, required=needs_directory)
         return found
 
     start = command("start", _start, "start a new sandbox, or resume the one in DIR")
@@ -85,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     unset.add_argument("settings", nargs="+", metavar="KEY")
 
     fault = command("fault", _fault, "make the n-th matching request fail")
-    fault.add_argument("--provider", help="fly, registry, github, control-plane, tenant, control-plane-database")
+    fault.add_argument(
+        "--provider", help="fly, registry, github, neon, resend, stripe, control-plane, tenant, control-plane-database"
+    )
     fault.add_argument(
         "--match",
         nargs=2,
@@ -103,7 +114,13 @@ def _parser() -> argparse.ArgumentParser:
     effect.add_argument("--latency", type=int, metavar="MS", help="answer later")
     effect.add_argument("--clear", action="store_true", help="remove all faults")
     effect.add_argument("--list", action="store_true", help="print all faults, with the requests they saw")
+
+    stripe_commands.add(commands, _add_directory, _call)
     return parser
+
+
+def _add_directory(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument("--dir", type=Path, required=required, metavar="DIR", help="the sandbox's folder")
 
 
 def _positive(text: str) -> int:
@@ -287,6 +304,14 @@ def _env(options: argparse.Namespace) -> int:
             "GITHUB_API_URL": github,
             "GITHUB_TOKEN": world.kept("GITHUB_TOKEN"),
             "GH_TOKEN": world.kept("GITHUB_TOKEN"),
+            "NEON_API_BASE_URL": f"{world.url('neon')}/api/v2",
+            "NEON_API_KEY": world.kept("NEON_API_KEY"),
+            "RESEND_API_URL": world.url("resend"),
+            "RESEND_API_KEY": world.kept("RESEND_API_KEY"),
+            "STRIPE_API_BASE_URL": world.url("stripe"),
+            "STRIPE_API_KEY": world.kept("STRIPE_API_KEY"),
+            "STRIPE_ACCOUNT_ID": world.kept("STRIPE_ACCOUNT_ID"),
+            "STRIPE_WEBHOOK_ENDPOINT_ID": world.kept("STRIPE_WEBHOOK_ENDPOINT_ID"),
             "CONTROL_PLANE_URL": world.url("control-plane"),
             "TENANT_URL": world.url("tenant"),
             "CP_ADMIN_API_TOKEN": world.kept("CP_ADMIN_API_TOKEN"),
@@ -295,6 +320,9 @@ def _env(options: argparse.Namespace) -> int:
             "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
             "PULUMI_SKIP_UPDATE_CHECK": "true",
         }
+    for name in _LATER_CREDENTIALS:
+        if variables[name] is None:
+            del variables[name]
     missing = [name for name, value in variables.items() if value is None]
     if missing:
         raise SandboxError(f"The sandbox in {options.dir} was never started completely. Start it first.")

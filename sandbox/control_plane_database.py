@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from sandbox.world import World
 
-_COLUMNS: Final = ("status", "machine", "purge")
+_COLUMNS: Final = ("status", "machine", "purge", "branch")
+_LATER_COLUMNS: Final = {"branch": "TEXT", "owner_email": "TEXT NOT NULL DEFAULT ''"}
+"""What sandboxes made before do not have yet."""
 
 
 def install(world: World) -> None:
@@ -37,12 +39,32 @@ def install(world: World) -> None:
             """
         )
         world.database.execute("CREATE TABLE IF NOT EXISTS control_plane_sessions (value_sha256 TEXT PRIMARY KEY)")
+        world.database.execute(
+            "CREATE TABLE IF NOT EXISTS control_plane_customers (organization TEXT PRIMARY KEY, customer TEXT NOT NULL)"
+        )
+        world.database.execute(
+            """
+            CREATE TABLE IF NOT EXISTS control_plane_events (
+                id TEXT PRIMARY KEY, type TEXT NOT NULL, received_at TEXT NOT NULL, copies INTEGER NOT NULL
+            )
+            """
+        )
+        present = {row["name"] for row in world.database.execute("PRAGMA table_info(control_plane_organizations)")}
+        for name, kind in _LATER_COLUMNS.items():
+            if name not in present:
+                world.database.execute(f"ALTER TABLE control_plane_organizations ADD COLUMN {name} {kind}")
 
 
 def add_session(world: World, value: str) -> None:
     """Sign a user in: `value` is the cookie `mcp_session`."""
     with world.database:
         world.database.execute("INSERT INTO control_plane_sessions VALUES (?)", (sha256(value),))
+
+
+def inspect(world: World) -> dict[str, Any]:
+    """Return the value of `control_plane` in `inspect`: Stripe's events that were accepted, and how often each came."""
+    rows = world.database.execute("SELECT * FROM control_plane_events ORDER BY received_at, rowid")
+    return {"events": [{"id": row["id"], "type": row["type"], "copies": row["copies"]} for row in rows]}
 
 
 def application(world: World) -> Starlette:
@@ -61,8 +83,18 @@ def application(world: World) -> Starlette:
             return JSONResponse({"error": "slug is taken"}, 409)
         with database:
             database.execute(
-                "INSERT INTO control_plane_organizations VALUES (?, ?, ?, ?, 'provisioning', NULL, NULL, ?)",
-                (str(uuid.uuid4()), body["slug"], body["name"], body["owner"], timestamp(world.now())),
+                """
+                INSERT INTO control_plane_organizations (id, slug, name, owner, owner_email, status, created_at)
+                VALUES (?, ?, ?, ?, ?, 'provisioning', ?)
+                """,
+                (
+                    str(uuid.uuid4()),
+                    body["slug"],
+                    body["name"],
+                    body["owner"],
+                    body.get("owner_email", ""),
+                    timestamp(world.now()),
+                ),
             )
         return JSONResponse(row_of(body["slug"]), 201)
 
@@ -110,6 +142,54 @@ def application(world: World) -> Starlette:
             Route("/organizations/{slug}", update, methods=["PATCH"]),
             Route("/organizations/{slug}", delete, methods=["DELETE"]),
             Route("/sessions/{digest}", session, methods=["GET"]),
+            *_billing(world),
             Route("/switches", failures, methods=["GET"]),
         ]
     )
+
+
+def _billing(world: World) -> list[Route]:
+    """Return the routes of organizations' customers at Stripe and of Stripe's events."""
+    database = world.database
+
+    async def customer(request: Request) -> Response:
+        row = database.execute(
+            "SELECT * FROM control_plane_customers WHERE organization = ?", (request.path_params["organization"],)
+        ).fetchone()
+        return JSONResponse({"error": "no such row"}, 404) if row is None else JSONResponse(dict(row))
+
+    async def set_customer(request: Request) -> Response:
+        body = await request.json()
+        with database:
+            database.execute(
+                "INSERT OR REPLACE INTO control_plane_customers VALUES (?, ?)",
+                (request.path_params["organization"], body["customer"]),
+            )
+        return await customer(request)
+
+    async def delete_customer(request: Request) -> Response:
+        with database:
+            database.execute(
+                "DELETE FROM control_plane_customers WHERE organization = ?", (request.path_params["organization"],)
+            )
+        return Response(status_code=204)
+
+    async def add_event(request: Request) -> Response:
+        """Record an event: 201, or 200 for one that is there already."""
+        body = await request.json()
+        with database:
+            row = database.execute(
+                """
+                INSERT INTO control_plane_events VALUES (?, ?, ?, 1)
+                ON CONFLICT (id) DO UPDATE SET copies = copies + 1 RETURNING copies
+                """,
+                (body["id"], body["type"], timestamp(world.now())),
+            ).fetchone()
+        return JSONResponse({}, 201 if row["copies"] == 1 else 200)
+
+    return [
+        Route("/customers/{organization}", customer, methods=["GET"]),
+        Route("/customers/{organization}", set_customer, methods=["PUT"]),
+        Route("/customers/{organization}", delete_customer, methods=["DELETE"]),
+        Route("/events", add_event, methods=["POST"]),
+    ]

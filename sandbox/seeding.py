@@ -1,14 +1,15 @@
 """Fills a new sandbox with the system that an operator adopts: nothing in it was made by the program.
 
 The control plane `molecule-cp` runs and talks to Fly with a deploy token for `molecule-tenant` that somebody made by
-hand; the same value is the Actions secret of the repository that publishes the tenants' image.
+hand; the same value is the Actions secret of the repository that publishes the tenants' image. Its keys of Neon,
+Resend and Stripe were made by hand, too.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sandbox import control_plane_database, github
+from sandbox import control_plane_database, github, neon, resend, stripe
 from sandbox.fly import apps, machines, releases, tokens
 from sandbox.fly import secrets as app_secrets
 from sandbox.fly.apps import CONTROL_PLANE, TENANT
@@ -54,6 +55,10 @@ def seed(world: World, *, machine_count: int) -> None:
             "FLY_API_TOKEN": fly_api_token,
             "CP_ADMIN_API_TOKEN": admin_token,
             "SESSION_SECRET": random_token("", 48),
+            "NEON_API_KEY": neon.seed(world),
+            "RESEND_API_KEY": resend.seed(world),
+            "RESEND_FROM_EMAIL": resend.FROM_EMAIL,
+            **stripe.seed(world),
         },
     )
     release = releases.create(
@@ -100,7 +105,7 @@ def control_plane_config(release: releases.Release) -> dict[str, Any]:
     """Return a control-plane machine's configuration, as `fly deploy` writes it."""
     return {
         "image": CONTROL_PLANE_IMAGE,
-        "env": {"PRIMARY_REGION": machines.REGION, "FLY_PROCESS_GROUP": "app"},
+        "env": {"PRIMARY_REGION": machines.REGION, "FLY_PROCESS_GROUP": "app", "NEON_PROJECT_ID": neon.PROJECT},
         "guest": {"cpu_kind": "shared", "cpus": 1, "memory_mb": 512},
         "metadata": {
             "fly_flyctl_version": "0.4.87",

@@ -45,7 +45,7 @@ import psutil
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sandbox import admin, control_plane_database, faults, fly, github, seeding, switches
+from sandbox import admin, control_plane_database, faults, fly, github, neon, resend, seeding, stripe, switches
 from sandbox.fly import apps, proxy
 from sandbox.fly.supervisor import Supervisor
 from sandbox.middleware import CONNECTION, Observation
@@ -85,6 +85,9 @@ class Service:
 SERVICES: Final[dict[str, Service]] = {
     "fly": Service(application=fly.application, install=fly.install, provider=fly.provider),
     "github": Service(application=github.application, install=github.install),
+    "neon": Service(application=neon.application, install=neon.install),
+    "resend": Service(application=resend.application, install=resend.install),
+    "stripe": Service(application=stripe.application, install=stripe.install),
     "control-plane": Service(application=lambda world: proxy.application(world, apps.CONTROL_PLANE)),
     "tenant": Service(application=lambda world: proxy.application(world, apps.TENANT)),
     "control-plane-database": Service(
@@ -104,8 +107,8 @@ def install(world: World) -> None:
 def inspect(world: World) -> dict[str, Any]:
     """Return what DESIGN.md section 6 calls `inspect`, from the database alone.
 
-    More keys than there: a credential's `expires_at` and `refused_from` (when its revocation bites; a credential is
-    not `live` from its revocation on, though it may be accepted until then).
+    More keys than there: `neon`, `resend`, `stripe`, `control_plane` (from their modules), a credential's `expires_at` and `refused_from`
+    (when its revocation bites; a credential is not `live` from its revocation on, though it may be accepted until then).
 
     A credential's `family` is the part before `-g<N>` of a name `<app>-rotation-<stack>-<SECRET>-g<N>`, which all
     generations of one secret share; any other name is its own family.
@@ -133,6 +136,10 @@ def inspect(world: World) -> dict[str, Any]:
         ],
         "fly": fly.inspect(world),
         "github": github.inspect(world),
+        "neon": neon.inspect(world),
+        "resend": resend.inspect(world),
+        "stripe": stripe.inspect(world),
+        "control_plane": control_plane_database.inspect(world),
         "breakages": world.breakages(),
         "requests": world.requests(),
     }
@@ -250,11 +257,13 @@ async def serve(directory: Path, *, machines: int, settings: dict[str, str]) -> 
                     raise SandboxError("A service ended at its start; the lines above say why.")
                 await asyncio.sleep(0.01)
             await supervisor.resume()
+            stripe.resume(world, ready=lambda: not supervisor.unhealthy())
             control.started = True
             await control.stop.wait()
         finally:
             for server in servers.values():
                 server.should_exit = True
+            await stripe.pause(world)
             await supervisor.shut_down()
             await asyncio.gather(*running, return_exceptions=True)
             await world.cancel_tasks()

@@ -79,7 +79,9 @@ SETTINGS: Final[dict[str, Setting]] = {
     "boot_time": Setting(default=0.0, description="seconds that a machine needs to boot, on top of its process's own"),
     "check_interval": Setting(default=1.0, description="seconds between two health checks of a machine"),
     "secrets_lag": Setting(default=0.0, description="seconds until written secrets can be booted with (412 before)"),
-    "rate_limits": Setting(default=0.0, description="1 switches the Machines API's documented rate limits on"),
+    "rate_limits": Setting(
+        default=0.0, description="1 switches the documented rate limits of Fly's machines, Neon, Resend and Stripe on"
+    ),
     "restart_backoff": Setting(default=0.2, description="seconds before a crashed machine's first restart; doubles"),
     "stale_checks": Setting(
         default=0.0, description="1 keeps showing the results of the version before until the first new one"
@@ -215,6 +217,25 @@ class Credentials:
             "SELECT * FROM credentials WHERE provider = coalesce(?, provider) ORDER BY created_at, rowid", (provider,)
         )
         return [_credential(row) for row in rows]
+
+    def rename(self, identifier: str, name: str, *, provider: str, family: str | None = None) -> None:
+        """Give it another name and family; without `family`, `family_of(name)`."""
+        with self._world.database:
+            self._world.database.execute(
+                "UPDATE credentials SET name = ?, family = ? WHERE identifier = ? AND provider = ?",
+                (name, family_of(name) if family is None else family, identifier, provider),
+            )
+
+    def expire(self, identifier: str, *, provider: str, at: datetime) -> None:
+        """Let it end at a moment; it never postpones an earlier end."""
+        with self._world.database:
+            self._world.database.execute(
+                """
+                UPDATE credentials SET expires_at = min(coalesce(expires_at, :at), :at)
+                WHERE identifier = :identifier AND provider = :provider
+                """,
+                {"at": timestamp(at), "identifier": identifier, "provider": provider},
+            )
 
     def revoke(self, identifier: str, *, provider: str | None = None) -> bool:
         """Revoke it; it is refused after the setting `revocation_delay`. Returns whether it exists.

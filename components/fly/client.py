@@ -251,11 +251,11 @@ class FlyClient:
             )
             .json()
         )
-        digests = {each["name"]: each.get("digest", "") for each in body.get("secrets") or []}
-        if not digests.keys() >= {name for name, value in values.items() if value is not None}:
-            digests = {name: secret.digest for name, secret in self.list_secrets(app).items()}
-        # Older answers spell it with a capital (fly-go, flaps/secrets_types.go).
-        return WrittenSecrets(version=int(body.get("version") or body["Version"]), digests=digests)
+        return WrittenSecrets(
+            # Older answers spell it with a capital (fly-go, flaps/secrets_types.go).
+            version=int(body.get("version") or body["Version"]),
+            digests={each["name"]: each.get("digest", "") for each in body.get("secrets") or []},
+        )
 
     # Machines
 

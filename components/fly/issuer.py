@@ -1,6 +1,7 @@
 """Fly deploy tokens as credentials of a family."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from components.errors import RefusedError
 from components.fly.client import FlyClient
@@ -23,6 +24,8 @@ class DeployTokens:
     app: str
     profile: str
     expiry: str
+
+    proves_by_value: ClassVar[bool] = True
 
     def mint(self, name: str) -> Minted:
         """Mints a token.

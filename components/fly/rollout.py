@@ -29,7 +29,8 @@ LEASE_RENEWAL = 7.0  # seconds; several renewals may fail before the lease is lo
 POLL_SECONDS = 1.0  # "Get Machine": 5 requests a second (Fly, "Working with the Machines API", rate limits)
 HEALTHY_POLLS = 2  # polls in a row that must be healthy
 CRASH_LOOP_RESTARTS = 2
-LAUNCHED = frozenset({"started", "starting", "created", "restarting", "updating", "replacing"})
+LAUNCHED = frozenset({"started", "starting", "creating", "created", "restarting", "updating", "replacing"})
+FAILED = frozenset({"failed", "launch_failed"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,7 @@ def crash_loop(machine: Machine) -> str:
 
 def should_run(machine: Machine) -> bool:
     """Whether a machine is to run after the rollout: it runs now, or would but for a crash. One that was stopped on purpose stays so."""
-    if machine.state in LAUNCHED or machine.state == "failed":
+    if machine.state in LAUNCHED or machine.state in FAILED:
         return True
     last = next((event for event in machine.events if event.get("type") == "exit"), {})
     exit_event = (last.get("request") or {}).get("exit_event") or {}
@@ -177,8 +178,15 @@ class Rollout:
         Raises:
             OperatorError: The app is as it was before, as far as `previous` reaches; the message says what is where.
         """
-        machines = self._machines_to_move(finished_version)
-        before = self._client.list_secrets(self._app)
+        try:
+            machines = self._machines_to_move(finished_version)
+            before = self._client.list_secrets(self._app)
+        except ApiError as error:
+            raise OperatorError(
+                f"The secrets {', '.join(sorted(values))} could not be delivered: {error}.",
+                state="no secret was written; no machine was restarted. Every old credential is still alive.",
+                next_step="`pulumi up` again once Fly answers (status.flyio.net).",
+            ) from error
         try:
             written = self._client.write_secrets(self._app, values)
         except ApiError as error:
@@ -192,9 +200,12 @@ class Rollout:
                 name: previous.get(name) for name in values if name in previous or name not in before
             }
             raise self._roll_back(error, values, restored, moved) from error
+        digests = written.digests
+        if not digests.keys() >= values.keys():
+            digests = {name: secret.digest for name, secret in self._client.list_secrets(self._app).items()}
         return Delivery(
             version=written.version,
-            digests={name: written.digests[name] for name in values},
+            digests={name: digests[name] for name in values},
             machines=tuple(machine.machine_id for machine in machines),
         )
 
@@ -384,7 +395,8 @@ class Rollout:
             )
         return OperatorError(
             f"The rollout of {names} to Fly app {self._app} failed: {error}.",
-            state=f"{self._app} is as before: the previous values are back, on every machine. Every old credential is still alive.",
+            state=f"{self._app} is as before: the values that this stack had delivered are back, on every machine. "
+            "Every old credential is still alive.",
             next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential, without minting again.",
         )
 

@@ -1,6 +1,7 @@
 """Neon API keys as credentials of a family."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from components.errors import RefusedError
 from components.http import ApiError
@@ -21,6 +22,8 @@ class ApiKeys:
     client: NeonClient
     organization_id: str
     project_id: str
+
+    proves_by_value: ClassVar[bool] = True
 
     def mint(self, name: str) -> Minted:
         """Mints a key."""

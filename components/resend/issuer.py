@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import ClassVar
 
 from components.errors import RefusedError
 from components.http import ApiError
@@ -20,6 +21,8 @@ class SendingKeys:
 
     client: ResendClient
     domain: str
+
+    proves_by_value: ClassVar[bool] = True
 
     def mint(self, name: str) -> Minted:
         """Mints a key for the domain."""

@@ -87,8 +87,9 @@ def run(secret: str, verify: Callable[[Mapping[str, Any], Subject], None]) -> No
         secret: The name of the secret, for messages.
         verify: Gets its settings and the subject; raises CheckFailedError, OperatorError or ApiError.
     """
-    # Ended from outside (Ctrl-C, `pulumi cancel`): unwind, so that whatever was made is cleaned up.
+    # Ended from outside: unwind, so that whatever was made is cleaned up. What a kill leaves, the next check of the kind deletes.
     signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
     settings = json.loads(os.environ[SETTINGS_VARIABLE])
     try:
         verify(

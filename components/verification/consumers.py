@@ -85,12 +85,16 @@ class DisposableOrg:
                 self.control_plane.delete_org(org.slug)
 
     def _await_running(self, org: Org) -> None:
+        seen = False  # a list that is cut off at its limit may never show it
+
         def running() -> bool:
+            nonlocal seen
             status = next((each.status for each in self.control_plane.orgs() if each.org_id == org.org_id), "missing")
-            if status in {"failed", "missing"}:
+            if status == "failed" or (status == "missing" and seen):
                 raise CheckFailedError(
                     f"the control plane could not provision the disposable org {org.slug}: its status is {status}"
                 )
+            seen = seen or status != "missing"
             return status == "running"
 
         Deadline(self.timeout).poll(running, waiting_for=f"org {org.slug} to be running")

@@ -29,7 +29,6 @@ from components.http import REPEATABLE, Api, ApiError
 from components.operator_credentials import endpoint
 from components.stripe.client import StripeClient, WebhookEndpoint
 from components.stripe.issuer import webhook_url
-from components.stripe.operator_credentials import STRIPE
 from components.verification import check
 from components.verification.check import CheckFailedError, Subject
 from components.verification.consumers import machines_run_the_new_value
@@ -61,7 +60,7 @@ def verify(raw: Mapping[str, Any], subject: Subject) -> None:
     settings = Settings(**raw)
     value = sys.stdin.read()
     fly = FlyClient(token=operator_credentials.find(operator_credentials.FLY))
-    stripe = StripeClient(operator_credentials.find(STRIPE))
+    stripe = StripeClient(operator_credentials.find(operator_credentials.STRIPE))
     url = webhook_url(settings.webhook_url, endpoint("CONTROL_PLANE_URL", settings.url))
     check.together(
         {

@@ -10,7 +10,6 @@ from typing import Any
 from components import operator_credentials
 from components.http import ApiError
 from components.stripe.client import StripeClient
-from components.stripe.operator_credentials import STRIPE
 from components.verification import check
 from components.verification.check import CheckFailedError
 from components.verification.stripe_webhook_secret import SECRET, enabled_endpoint
@@ -23,7 +22,7 @@ def probe(_settings: Mapping[str, Any], subject: check.Subject) -> None:
     value = sys.stdin.read()
     if not value.startswith(PREFIX) or value.strip() in {PREFIX, ""} or value != value.strip():
         raise CheckFailedError(f"what Stripe gave is no signing secret: it does not have the form {PREFIX}…")
-    client = StripeClient(operator_credentials.find(STRIPE))
+    client = StripeClient(operator_credentials.find(operator_credentials.STRIPE))
     try:
         endpoint = enabled_endpoint(client, subject.credential_id)
     except ApiError as error:

@@ -261,6 +261,9 @@ class Supervisor:
             "PORT": str(port),
             "FLY_FLAPS_BASE_URL": self._world.url("fly"),
             "CONTROL_PLANE_DATABASE_URL": self._world.url("control-plane-database"),
+            "NEON_API_BASE_URL": f"{self._world.url('neon')}/api/v2",
+            "RESEND_API_URL": self._world.url("resend"),
+            "STRIPE_API_BASE_URL": self._world.url("stripe"),
         }
 
     # -- a running process --------------------------------------------------------------------------------------------

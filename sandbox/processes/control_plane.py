@@ -1,7 +1,12 @@
 """The control plane `molecule-cp`, as far as its clients show it (contract: control-plane.md).
 
-Provisioning is real: it creates the tenant's machine through the Machines API with the FLY_API_TOKEN of this process's
-own environment. `GET /health` touches nothing: a 200 is no proof that a secret works.
+Provisioning is real: it creates the tenant's branch at Neon and its machine at Fly with the NEON_API_KEY and the
+FLY_API_TOKEN of this process's own environment, and a purge deletes both and sends a confirmation through Resend.
+What has to do with Stripe is in `billing.py`.
+`GET /health` touches nothing: a 200 is no proof that a secret works.
+
+Without NEON_PROJECT_ID (a machine of a sandbox that had no Neon) organizations get no branch; without RESEND_API_KEY
+no mail is sent, as the runbook says ("DisabledProvider silently no-ops").
 """
 
 from __future__ import annotations
@@ -12,11 +17,13 @@ import os
 import re
 import sys
 import threading
+import time
 import urllib.parse
 import uuid
 from http.cookies import SimpleCookie
 from typing import Any
 
+from sandbox.processes import billing
 from sandbox.processes.service import Handler, call, log, run
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{2,31}")
@@ -29,6 +36,14 @@ TENANT_ENVIRONMENT = {
     "SECRETS_ENCRYPTION_KEY": "SECRETS_ENCRYPTION_KEY",
 }
 """What a tenant's machine gets from this environment, and under which name."""
+
+NEON_PATIENCE = 30.0
+"""Seconds that a write waits while others' operations run on the project (423)."""
+NEON_PAUSE = 0.1
+"""Seconds between two attempts."""
+EMAIL_TIMEOUT = 10.0
+"""Seconds; somebody waits for the purge's answer meanwhile."""
+DEFAULT_OWNER_EMAIL = "delivered@resend.dev"
 
 unhealthy = threading.Event()
 
@@ -46,26 +61,62 @@ def fly(method: str, path: str, document: object = None, *, timeout: float = 15.
     )
 
 
+def neon(method: str, path: str, document: object = None) -> tuple[int, Any]:
+    """Call Neon's API with this process's own key, and wait out other operations of the project.
+
+    Returns the last answer; raises `OSError` if there is none.
+    """
+    deadline = time.monotonic() + NEON_PATIENCE
+    project = urllib.parse.quote(os.environ["NEON_PROJECT_ID"], safe="")
+    while True:
+        status, answer = call(
+            os.environ["NEON_API_BASE_URL"],
+            method,
+            f"/projects/{project}{path}",
+            document=document,
+            token=f"Bearer {os.environ.get('NEON_API_KEY', '')}",
+        )
+        if status not in {423, 429} or time.monotonic() >= deadline:
+            return status, answer
+        time.sleep(NEON_PAUSE)
+
+
 class ProvisioningError(Exception):
-    """The tenant's machine could not be had."""
+    """The tenant's branch or machine could not be had."""
 
 
 def provision(organization: dict[str, Any]) -> None:
-    """Create the organization's machine, wait until it runs, and record the outcome."""
+    """Create the organization's branch and machine, wait until the latter runs, and record the outcome."""
     slug = organization["slug"]
     try:
-        machine = _create_machine(organization)
+        machine = _create_machine(organization, _create_branch(organization))
         _wait_started(machine)
     except (OSError, ProvisioningError) as error:
-        log(f"provision {slug} failed: {error}")
+        log(f"provisioning failed: {slug}: {error}")
         database("PATCH", f"/organizations/{slug}", {"status": "failed"})
         return
     log(f"provision {slug}: machine {machine} runs")
     database("PATCH", f"/organizations/{slug}", {"status": "running"})
 
 
-def _create_machine(organization: dict[str, Any]) -> str:
+def _create_branch(organization: dict[str, Any]) -> str | None:
+    """Create the organization's branch and return the URL of its database; `None` without a Neon project."""
+    if "NEON_PROJECT_ID" not in os.environ:
+        return None
+    slug = organization["slug"]
+    status, created = neon("POST", "/branches", {"branch": {"name": slug}, "endpoints": [{"type": "read_write"}]})
+    if status != 201:  # noqa: PLR2004
+        raise ProvisioningError(f"Neon answered {status} to the creation of a branch")
+    # At once: a purge must find the branch whatever comes after.
+    database("PATCH", f"/organizations/{slug}", {"branch": created["branch"]["id"]})
+    url: str = created["connection_uris"][0]["connection_uri"]
+    return url
+
+
+def _create_machine(organization: dict[str, Any], database_url: str | None) -> str:
     environment = {"MOLECULE_ORG_ID": organization["id"], "PORT": "8080"}
+    if database_url is not None:
+        environment["DATABASE_URL"] = database_url
     for ours, theirs in TENANT_ENVIRONMENT.items():
         if ours in os.environ:
             environment[theirs] = os.environ[ours]
@@ -114,9 +165,55 @@ def purge(organization: dict[str, Any]) -> bool:
         if status not in {200, 404}:
             log(f"purge {slug} failed: Fly answered {status} to the deletion of machine {machine}")
             return False
+    if not _delete_branch(slug, organization["branch"]) or not billing.forget_customer(organization, database):
+        return False
     database("DELETE", f"/organizations/{slug}")
     log(f"purge {slug}: done")
+    confirm_purge(organization)
     return True
+
+
+def _delete_branch(slug: str, branch: str | None) -> bool:
+    """Delete an organization's branch, if it has one; `False` if it must be tried again."""
+    if branch is None or "NEON_PROJECT_ID" not in os.environ:
+        return True
+    try:
+        status, _ = neon("DELETE", f"/branches/{branch}")
+    except OSError as error:
+        log(f"purge {slug} failed: {error}")
+        return False
+    if status not in {200, 204, 404}:
+        log(f"purge {slug} failed: Neon answered {status} to the deletion of branch {branch}")
+        return False
+    return True
+
+
+def confirm_purge(organization: dict[str, Any]) -> None:
+    """Send the owner the confirmation that the law asks for; a failure is only logged."""
+    slug, key = organization["slug"], os.environ.get("RESEND_API_KEY", "")
+    if not key:
+        return
+    email = {
+        "from": os.environ.get("RESEND_FROM_EMAIL", ""),
+        "to": [organization["owner_email"] or DEFAULT_OWNER_EMAIL],
+        "subject": f"Your organization {slug} was deleted",
+        "text": f"All data of the organization {slug} ({organization['id']}) was deleted.",
+        "tags": [{"name": "category", "value": "purge"}, {"name": "organization", "value": slug}],
+    }
+    try:
+        status, _ = call(
+            os.environ["RESEND_API_URL"],
+            "POST",
+            "/emails",
+            document=email,
+            token=f"Bearer {key}",
+            timeout=EMAIL_TIMEOUT,
+        )
+    except OSError as error:
+        log(f"purge confirmation email failed: org={slug} error={type(error).__name__}")
+        return
+    if status != 200:  # noqa: PLR2004
+        log(f"purge confirmation email failed: org={slug} status={status}")
 
 
 class ControlPlane(Handler):
@@ -167,6 +264,10 @@ class ControlPlane(Handler):
                 self._create()
             case ["cp", "admin", "orgs"] if self._admin():
                 self._create()
+            case ["cp", "billing", "checkout"] if self._session():
+                self._checkout()
+            case ["webhooks", "stripe"]:
+                self.answer(*billing.receive(self.body(), self.headers.get("stripe-signature", ""), database))
             case ["cp", *_]:
                 self._refuse()
             case _:
@@ -198,8 +299,9 @@ class ControlPlane(Handler):
         return bool(expected) and hmac.compare_digest(sent.encode(), f"Bearer {expected}".encode())
 
     def _user(self) -> bool:
-        if self._admin():
-            return True
+        return self._admin() or self._session()
+
+    def _session(self) -> bool:
         cookie = SimpleCookie(self.headers.get("cookie", "")).get("mcp_session")
         if cookie is None:
             return False
@@ -228,13 +330,24 @@ class ControlPlane(Handler):
             self.answer(400, {"error": "slug must match ^[a-z][a-z0-9-]{2,31}$ and name must not be empty"})
             return
         owner = str(body.get("owner_user_id") or "")
-        status, row = database("POST", "/organizations", {"slug": slug, "name": name, "owner": owner})
+        email = str(body.get("owner_email") or "")
+        status, row = database(
+            "POST", "/organizations", {"slug": slug, "name": name, "owner": owner, "owner_email": email}
+        )
         if status != 201:  # noqa: PLR2004
             self.answer(409, {"error": "slug is taken"})
             return
         # No daemon: a machine on its way down finishes what it began.
         threading.Thread(target=provision, args=(row,)).start()
         self.answer(201, _organization(row))
+
+    def _checkout(self) -> None:
+        try:
+            body = self.document()
+        except ValueError:
+            self.answer(400, {"error": "invalid JSON"})
+            return
+        self.answer(*billing.checkout(body, database))
 
     def _purge(self, slug: str) -> None:
         status, row = self._find(slug)

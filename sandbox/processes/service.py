@@ -14,7 +14,10 @@ import sys
 import threading
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_BODY = 1 << 20
 TIMEOUT = 15.0
@@ -36,6 +39,15 @@ class Handler(BaseHTTPRequestHandler):
         if not isinstance(document, dict):
             raise ValueError("not an object")  # noqa: TRY004 - part of what the body says
         return document
+
+    def body(self) -> bytes | None:
+        """Return the body as it was sent; `None`, after reading it to its end, if it is longer than `MAX_BODY`."""
+        left = int(self.headers.get("content-length") or 0)
+        if left <= MAX_BODY:
+            return self.rfile.read(left)
+        while left > 0 and (part := self.rfile.read(min(left, MAX_BODY))):
+            left -= len(part)
+        return None
 
     def answer(self, status: int, document: object = None) -> None:
         """Answer with JSON, or without a body."""
@@ -93,30 +105,38 @@ def call(
     path: str,
     *,
     document: object = None,
+    form: Mapping[str, str] | None = None,
     token: str | None = None,
+    headers: Mapping[str, str] | None = None,
     timeout: float = TIMEOUT,
 ) -> tuple[int, Any]:
     """Call another service and return status and JSON. The call names this machine as the consumer.
+
+    The body is `document` as JSON, or `form` as a form.
 
     Raises `OSError` if there is no answer.
     """
     url = urllib.parse.urlsplit(base)
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=timeout)
-    headers = {
-        "content-type": "application/json",
+    sent = {
+        **(headers or {}),
+        "content-type": "application/json" if form is None else "application/x-www-form-urlencoded",
         "sandbox-consumer": f"{os.environ['FLY_APP_NAME']}/{os.environ['FLY_MACHINE_ID']}",
     }
     if token is not None:
-        headers["authorization"] = token
+        sent["authorization"] = token
+    body = None if document is None else json.dumps(document)
+    if form is not None:
+        body = urllib.parse.urlencode(form)
     try:
-        connection.request(method, path, None if document is None else json.dumps(document), headers)
+        connection.request(method, url.path + path, body, sent)
         answer = connection.getresponse()
-        body = answer.read()
+        content = answer.read()
     except http.client.HTTPException as error:
         raise OSError(type(error).__name__) from error
     finally:
         connection.close()
     try:
-        return answer.status, json.loads(body) if body else None
+        return answer.status, json.loads(content) if content else None
     except ValueError:
         return answer.status, None

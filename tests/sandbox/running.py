@@ -240,6 +240,30 @@ class Sandbox:
         environments = [process.environ() for process in self.process().children()]
         return next(found for found in environments if found.get("FLY_MACHINE_ID") == identifier)
 
+    # -- Neon and Resend ----------------------------------------------------------------------------------------------
+
+    def neon(
+        self, method: str, path: str, document: object = None, *, key: str | None = None, **headers: str
+    ) -> httpx.Response:
+        """Call Neon's API, with the operator's key unless told otherwise; an empty one sends none."""
+        url = self.environment["NEON_API_BASE_URL"] + path
+        key = self.environment["NEON_API_KEY"] if key is None else key
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        return self._client.request(method, url, headers=headers, json=document)
+
+    def resend(
+        self, method: str, path: str, document: object = None, *, key: str | None = None, **headers: str
+    ) -> httpx.Response:
+        """Call Resend's API, with the operator's key unless told otherwise; an empty one sends none."""
+        url = self.environment["RESEND_API_URL"] + path
+        key = self.environment["RESEND_API_KEY"] if key is None else key
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        return self._client.request(method, url, headers=headers, json=document)
+
     # -- the control plane --------------------------------------------------------------------------------------------
 
     def control_plane(

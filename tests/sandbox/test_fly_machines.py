@@ -163,6 +163,7 @@ def test_the_environment_is_exactly_config_secrets_and_fly_names(sandbox: Sandbo
     # What was recorded is what the process really has.
     actual = sandbox.process_of(machine["id"])
     platform = {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "PORT", "FLY_FLAPS_BASE_URL", "CONTROL_PLANE_DATABASE_URL"}
+    platform |= {"NEON_API_BASE_URL", "RESEND_API_URL", "STRIPE_API_BASE_URL"}
     assert {n: sha256(v) for n, v in actual.items() if n not in platform | {"LC_CTYPE"}} == environment
     sandbox.fly("DELETE", f"{path_of(machine, TENANT)}?force=true")
 

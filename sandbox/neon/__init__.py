@@ -1,0 +1,86 @@
+"""The sandbox's Neon: API keys that authenticate, and the project whose branches are the tenants' databases.
+
+- `wire`: what every answer has in common; authentication, rate limits, pages.
+- `accounts`: users, organizations, API keys.
+- `projects`, `roles`: projects, branches, computes, operations; roles and their passwords.
+
+Deviations from Neon: no database stands behind a branch yet, every branch has one database `neondb`, no compute ever
+idles, and a project is created with what the first branch needs. `GET /projects` does not insist on `org_id`. Of the
+calls that this description does not list none is there (404).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from sandbox.neon import accounts, projects, roles, settings, wire
+
+if TYPE_CHECKING:
+    from sandbox.world import World
+
+ORGANIZATION: Final = "org-molecule-40817362"
+PROJECT: Final = "cool-sea-89357706"
+"""The project that the runbook names."""
+OPERATOR: Final = accounts.User(
+    id="7a2c1f7e-52a4-4bd4-9d3e-0b1f0a6c1e11", name="Molecule Operator", email="operator@molecule.example"
+)
+COLLEAGUE: Final = accounts.User(
+    id="c4e0b7d2-9f0b-4f0e-8a55-6f0d2f5b7a22", name="Molecule Colleague", email="colleague@molecule.example"
+)
+"""A member of the organization who is not its admin."""
+HAND_MADE: Final = "molecule-cp production"
+
+__all__ = ["application", "inspect", "install", "seed", "settings"]
+
+
+def install(world: World) -> None:
+    """Create all tables."""
+    for module in (wire, accounts, projects, roles):
+        module.install(world)
+
+
+def application(world: World) -> Starlette:
+    """Return the service."""
+    return Starlette(
+        routes=wire.routes(world, [*accounts.ENDPOINTS, *projects.ENDPOINTS]),
+        exception_handlers={HTTPException: wire.answer_http_error},
+    )
+
+
+def seed(world: World) -> str:
+    """Fill a new world and return the organization key that molecule-cp holds, which somebody made by hand.
+
+    Keeps `NEON_API_KEY` (the operator's personal key, an admin's) and `NEON_MEMBER_API_KEY` (a member's, for tests).
+    """
+    accounts.add_organization(world, identifier=ORGANIZATION, name="Molecule AI")
+    accounts.add_user(world, OPERATOR, organization=ORGANIZATION, role=accounts.ADMIN)
+    accounts.add_user(world, COLLEAGUE, organization=ORGANIZATION, role=accounts.MEMBER)
+    projects.add_project(
+        world, project=PROJECT, name="molecule-cp", organization=ORGANIZATION, branch_name="production"
+    )
+    for user, kept in ((OPERATOR, "NEON_API_KEY"), (COLLEAGUE, "NEON_MEMBER_API_KEY")):
+        _, value = accounts.mint(world, name=f"laptop of {user.name}", kind=wire.Kind.PERSONAL, owner=user.id)
+        world.keep(kept, value)
+    _, value = accounts.mint(
+        world, name=HAND_MADE, kind=wire.Kind.ORGANIZATION, owner=OPERATOR.id, organization=ORGANIZATION
+    )
+    return value
+
+
+def inspect(world: World) -> dict[str, Any]:
+    """Return the value of `neon` in `inspect`."""
+    return {
+        "branches": [
+            {
+                "id": branch.id,
+                "project": branch.project,
+                "name": branch.name,
+                "default": branch.default,
+                "created_at": wire.iso(branch.created_at),
+            }
+            for branch in projects.branches(world)
+        ]
+    }

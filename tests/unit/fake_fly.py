@@ -1,0 +1,194 @@
+"""A small Fly in memory: the secrets, machines, leases and releases of one app, behind the wire.
+
+A machine boots with the secrets of the moment. What a test wants to go wrong is a function in `faults`: it sees each request, with a number
+per kind of request, before Fly does and may answer in its place.
+"""
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from .wire import Clock, body_of, reply
+
+Fault = Callable[[str, str, int], httpx.Response | Exception | None]
+EXIT = {"exit_code": 1, "requested_stop": False, "restarting": True}
+
+
+class FakeFly:
+    """Machines of one app, each with one HTTP check unless told otherwise.
+
+    Attributes:
+        sick: Values with which a machine boots and never gets healthy.
+        crashing: Values with which a machine exits at once.
+        check_delay: Seconds after a boot until the check has run again; until then its old result stays.
+        log: What was done, in order: `write 2`, `boot m1 new`, `stop m1 new`, `lease m1`, `release m1`.
+    """
+
+    def __init__(self, clock: Clock, machines: int = 3, *, value: str = "old") -> None:
+        self.clock = clock
+        self.lock = threading.RLock()
+        self.secrets: dict[str, str] = {"TOKEN": value}
+        self.version = 1
+        self.machines: dict[str, dict[str, Any]] = {}
+        self.booted: dict[str, str | None] = {}
+        self.leases: dict[str, str] = {}
+        self.held_by_others: set[str] = set()
+        self.sick: set[str] = set()
+        self.crashing: set[str] = set()
+        self.check_delay = 0.5
+        self.releases_work = True
+        self.statuses: list[str] = []
+        self.faults: list[Fault] = []
+        self.log: list[str] = []
+        self.updates: list[dict[str, Any]] = []
+        self.at_once = 0
+        self._counts: Counter[str] = Counter()
+        for number in range(1, machines + 1):
+            self.add(f"m{number}")
+
+    def add(self, machine_id: str, *, state: str = "started", checked: bool = True, value: str | None = None) -> None:
+        """Adds a machine that has booted with `value`, by default with the present one."""
+        config: dict[str, Any] = {"image": "cp:1", "env": {"KEEP": "1"}, "metadata": {"fly_process_group": "app"}}
+        if checked:
+            config["checks"] = {"http": {"type": "http"}}
+        self.machines[machine_id] = {
+            "id": machine_id,
+            "state": state,
+            "instance_id": f"{machine_id}-v1",
+            "region": "ams",
+            "host_status": "ok",
+            "config": config,
+            "updated_at": self.clock.utc(),
+            "events": [],
+        }
+        self.booted[machine_id] = value if value is not None else self.secrets.get("TOKEN")
+        self.check(machine_id, "passing")
+
+    def check(self, machine_id: str, status: str) -> None:
+        """Records a result of the machine's health check."""
+        machine = self.machines[machine_id]
+        machine["checks"] = []
+        if machine["config"].get("checks"):
+            machine["checks"] = [{"name": "http", "status": status, "updated_at": self.clock.utc()}]
+
+    def serve(self, request: httpx.Request) -> httpx.Response:
+        """Answers one request."""
+        path = request.url.path
+        kind = re.sub(r"/m\d+", "/ID", f"{request.method} {path.removeprefix('/v1/apps/cp')}")
+        with self.lock:
+            self._counts[kind] += 1
+            for fault in self.faults:
+                answer = fault(kind, path, self._counts[kind])
+                if isinstance(answer, Exception):
+                    raise answer
+                if answer is not None:
+                    return answer
+            return self.act(request, kind)
+
+    def act(self, request: httpx.Request, kind: str) -> httpx.Response:
+        """What Fly does when nothing goes wrong."""
+        machine_id = next(iter(re.findall(r"/(m\d+)", request.url.path)), "")
+        if "release" in kind or kind == "POST /graphql":
+            return self._release(request, kind)
+        answers: dict[str, Callable[[], httpx.Response]] = {
+            "GET /secrets": lambda: reply(200, {"secrets": self._listed()}),
+            "POST /secrets": lambda: self._write(body_of(request)["values"]),
+            "GET /machines": lambda: reply(200, [self.now(each) for each in self.machines]),
+            "GET /machines/ID": lambda: reply(200, self.now(machine_id)),
+            "POST /machines/ID": lambda: self._update(machine_id, request),
+            "GET /machines/ID/wait": lambda: reply(200, {"ok": True}),
+            "POST /machines/ID/lease": lambda: self._lease(machine_id, request),
+            "DELETE /machines/ID/lease": lambda: self._give_back(machine_id),
+        }
+        return answers[kind]()
+
+    def _listed(self) -> list[dict[str, str]]:
+        return [{"name": name, "digest": f"digest of {name} {self.version}"} for name in self.secrets]
+
+    def _write(self, values: dict[str, str | None]) -> httpx.Response:
+        self.version += 1
+        for name, value in values.items():
+            if value is None:
+                self.secrets.pop(name, None)
+            else:
+                self.secrets[name] = value
+        self.log.append(f"write {self.version}")
+        return reply(200, {"secrets": self._listed(), "version": self.version})
+
+    def _lease(self, machine_id: str, request: httpx.Request) -> httpx.Response:
+        nonce = request.headers.get("fly-machine-lease-nonce")
+        if nonce and self.leases.get(machine_id) == nonce:
+            self.log.append(f"renew {machine_id}")
+            return reply(201, {"status": "success", "data": {"nonce": nonce}})
+        if nonce:
+            return reply(404, {"error": "no such lease"})
+        if machine_id in self.held_by_others or machine_id in self.leases:
+            return reply(409, {"error": "lease currently held by somebody@tokens.fly.io"})
+        self.leases[machine_id] = f"nonce of {machine_id}"
+        self.at_once = max(self.at_once, len(self.leases))
+        self.log.append(f"lease {machine_id}")
+        return reply(201, {"status": "success", "data": {"nonce": self.leases[machine_id]}})
+
+    def _give_back(self, machine_id: str) -> httpx.Response:
+        self.leases.pop(machine_id, None)
+        self.log.append(f"release {machine_id}")
+        return reply(200)
+
+    def _update(self, machine_id: str, request: httpx.Request) -> httpx.Response:
+        body = body_of(request)
+        machine = self.machines[machine_id]
+        if self.leases.get(machine_id) != request.headers.get("fly-machine-lease-nonce"):
+            return reply(409, {"error": "lease currently held"})
+        if body["current_version"] != machine["instance_id"]:
+            return reply(409, {"error": "current_version does not match"})
+        if body["min_secrets_version"] > self.version:
+            return reply(412, {"error": f"min_secrets_version {body['min_secrets_version']} is not yet available"})
+        self.updates.append({"machine": machine_id, **body})
+        return reply(200, self.change(machine_id, body["config"], launch=not body["skip_launch"]))
+
+    def change(self, machine_id: str, config: dict[str, Any], *, launch: bool) -> dict[str, Any]:
+        """Gives a machine a new version, and starts it."""
+        machine = self.machines[machine_id]
+        number = int(machine["instance_id"].rpartition("v")[2]) + 1
+        machine |= {"config": config, "instance_id": f"{machine_id}-v{number}", "updated_at": self.clock.utc()}
+        value = self.secrets.get("TOKEN")
+        self.booted[machine_id] = value
+        self.log.append(f"{'boot' if launch else 'keep'} {machine_id} {value}")
+        if launch:
+            crashes = value in self.crashing
+            machine["state"] = "stopped" if crashes else "started"
+            machine["_boot"] = self.clock.monotonic()
+            if crashes:
+                event = {"id": f"e{number}", "type": "exit", "request": {"exit_event": EXIT, "restart_count": 3}}
+                machine["events"] = [event, *machine["events"]]
+        return self.now(machine_id)
+
+    def now(self, machine_id: str) -> dict[str, Any]:
+        """A machine as the API shows it at this moment. After a boot its check keeps the old result until it has run again."""
+        machine = self.machines[machine_id]
+        boot = machine.get("_boot")
+        if boot is not None and self.clock.monotonic() > boot + self.check_delay:
+            del machine["_boot"]
+            self.check(machine_id, "critical" if self.booted[machine_id] in self.sick else "passing")
+        return {key: value for key, value in machine.items() if not key.startswith("_")}
+
+    def _release(self, request: httpx.Request, kind: str) -> httpx.Response:
+        if not self.releases_work:
+            return reply(422, {"error": "no releases today"})
+        if kind == "POST /graphql":
+            return reply(
+                200, {"data": {"app": {"currentReleaseUnprocessed": {"configDefinition": {}, "imageRef": "i"}}}}
+            )
+        if request.method == "POST":
+            return reply(201, {"release": {"id": "r1", "version": 5}})
+        self.statuses.append(body_of(request)["status"])
+        return reply(200, {})
+
+    @property
+    def moves(self) -> list[str]:
+        """Writes and restarts, in order."""
+        return [line for line in self.log if line.split()[0] in {"write", "boot", "keep"}]

@@ -1,0 +1,78 @@
+"""Does the state keep no more of a provider than its name, and does a deletion touch nothing?"""
+
+import base64
+
+import pytest
+from pulumi.dynamic import Config, ConfigureRequest, ResourceProvider
+from pulumi.dynamic.dynamic import serialize_provider
+from pulumi.output import Unknown
+
+from components import provider
+from components.dynamic_provider import Provider, integer, same
+from components.fly.provider import AppSecretsProvider
+from components.provider import CredentialProvider, RevocationProvider
+
+from .fake_issuer import FakeIssuer
+from .wire import Wire
+
+UNKNOWN = Unknown()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("kind", [CredentialProvider, AppSecretsProvider, RevocationProvider])
+def test_what_the_state_keeps_of_a_provider_is_its_name_and_no_more(kind: type[ResourceProvider]) -> None:
+    kept = base64.b64decode(serialize_provider(kind()))
+    assert kind.__module__.encode() in kept
+    assert kind.__name__.encode() in kept
+    assert len(kept) < 120
+    assert vars(kind()) == {}
+    assert serialize_provider(kind()) == serialize_provider(kind())
+    assert kind().serialize_as_secret_always is False
+
+
+@pytest.mark.parametrize("kind", [CredentialProvider, AppSecretsProvider, RevocationProvider])
+def test_a_deletion_touches_nothing(kind: type[ResourceProvider], wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    issuer = FakeIssuer()
+    monkeypatch.setattr(provider, "ISSUERS", {"fake": lambda _settings, _config: issuer})
+    monkeypatch.setenv("FLY_API_TOKEN", "fo1_operator-token")
+    family = {"app": "cp", "stack": "prod", "secret": "TOKEN"}
+    properties = {"app": "cp", "names": ["TOKEN"], "TOKEN": "value", "family": family, "issuer": {"kind": "fake"}}
+    kind().delete("id", properties)
+    assert wire.requests == []
+    assert issuer.calls == []
+
+
+@pytest.mark.parametrize("kind", [CredentialProvider, AppSecretsProvider, RevocationProvider])
+def test_a_refresh_changes_nothing(kind: type[ResourceProvider], wire: Wire) -> None:
+    properties = {"app": "cp", "names": ["TOKEN"]}
+    read = kind().read("id", properties)
+    assert (read.id, read.outs) == ("id", properties)
+    assert wire.requests == []
+
+
+def test_the_config_is_that_of_the_stack() -> None:
+    it = Provider()
+    assert it.config("flyAccessToken") is None
+    it.configure(ConfigureRequest(config=Config({"project:flyAccessToken": "x", "github:token": "y"}, "project")))
+    assert it.config("flyAccessToken") == "x"
+    assert it.config("github:token") == "y"
+    assert it.config("missing") is None
+
+
+@pytest.mark.parametrize(("value", "expected"), [(1, 1), (1.0, 1), ("1", 1), ("1.0", 1), ("12", 12)])
+def test_numbers_arrive_as_floats(value: object, expected: int) -> None:
+    assert integer(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "unchanged"),
+    [
+        (1.0, 1, True),
+        ("a", "a", True),
+        ("a", "b", False),
+        (None, "a", False),
+        ("a", UNKNOWN, False),
+        (UNKNOWN, UNKNOWN, False),
+    ],
+)
+def test_what_a_preview_does_not_know_counts_as_changed(old: object, new: object, unchanged: bool) -> None:  # noqa: FBT001 - a column
+    assert same(old, new) is unchanged

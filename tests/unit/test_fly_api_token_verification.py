@@ -1,0 +1,611 @@
+"""Can each check of FLY_API_TOKEN fail, for the right reason, and is what it made deleted whatever happened?"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from components.control_plane.client import ControlPlaneClient
+from components.fly.client import FlyClient
+from components.github.client import GitHubClient
+from components.http import ApiError
+from components.verification import check, fly_api_token, fly_token_probe
+from components.verification.check import CheckFailedError
+from components.verification.consumers import machines_run_the_new_value
+from components.verification.fly_api_token import (
+    Settings,
+    earlier_runs_are_finished,
+    org_gets_a_machine,
+    workflow_succeeds,
+)
+
+from .wire import START, Clock, Wire, body_of, reply
+
+PREFIX = "rotationtest-fly-"
+SUBJECT = check.Subject(generation=2, credential_id="t2")
+ROOT = Path(fly_api_token.__file__).parents[2]
+TOLD = {
+    "app": "cp",
+    "tenant_app": "tenant",
+    "url": "https://cp.test",
+    "owner_user_id": "owner",
+    "repository": "o/r",
+    "workflow": "publish.yml",
+    "ref": "",
+    "org_timeout": 60,
+    "workflow_timeout": 120,
+    "ci_timeout": 180,
+}
+SETTINGS = Settings(**TOLD)  # type: ignore[arg-type]
+FLY, GITHUB, CONTROL_PLANE = (
+    FlyClient("fo1_operator"),
+    GitHubClient("gh-operator"),
+    ControlPlaneClient("https://cp.test", "admin"),
+)
+
+
+def at(seconds: float) -> str:
+    return (START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+
+
+class World:
+    """Fly, GitHub and the control plane as the checks see them: all is well until a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.secret: dict[str, Any] | None = {"name": "FLY_API_TOKEN", "digest": "d", "updated_at": at(0)}
+        self.machines: list[dict[str, Any]] = [self.machine("m1"), self.machine("m2")]
+        self.tenants: list[dict[str, Any]] = []
+        self.orgs: list[dict[str, str]] = []
+        self.status_of_new_orgs = ["provisioning", "running"]
+        self.has_machine = True
+        self.machine_goes = True
+        self.deletion: list[int] = []
+        self.creation: list[int | None] = []
+        self.log: list[str] = []
+        self.dispatch: list[httpx.Response] = []
+        self.before: list[dict[str, Any]] = [self.run(1, conclusion="success")]
+        self.own = self.run(77, conclusion="success", status="completed")
+        self.others: list[dict[str, Any]] = []
+        self.unfinished: list[list[dict[str, Any]]] = []
+        self.dispatched = False
+
+    @staticmethod
+    def machine(machine_id: str, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+        """A machine that has booted after the write."""
+        return {"id": machine_id, "state": "started", "instance_id": "v", "updated_at": at(5), "config": {}, **changed}
+
+    @staticmethod
+    def run(
+        run_id: int, *, status: str = "completed", conclusion: str | None = None, seconds: float = -60
+    ) -> dict[str, Any]:
+        """A workflow run, `seconds` after the write."""
+        return {
+            "id": run_id,
+            "status": status,
+            "conclusion": conclusion,
+            "created_at": at(seconds),
+            "html_url": f"https://github.test/runs/{run_id}",
+        }
+
+    def serve(self, request: httpx.Request) -> httpx.Response:
+        """Answers a request of the wire."""
+        with self.lock:
+            return self.answer(request.method, request.url.path, body_of(request), dict(request.url.params))
+
+    def answer(self, method: str, path: str, body: Any, parameters: dict[str, str]) -> httpx.Response:  # noqa: ANN401 - JSON
+        """Answers one request."""
+        answers: list[tuple[str, Callable[..., httpx.Response]]] = [
+            (r"GET /health", lambda: reply(200, {"status": "ok"})),
+            (r"GET /v1/apps/cp/secrets", lambda: reply(200, {"secrets": [self.secret] if self.secret else []})),
+            (r"GET /v1/apps/cp/machines", lambda: reply(200, self.machines)),
+            (r"GET /v1/apps/tenant/machines", lambda: reply(200, self.tenants)),
+            (r"GET /cp/admin/orgs", self._list_orgs),
+            (r"POST /cp/admin/orgs", lambda: self._create_org(body["slug"])),
+            (r"DELETE /cp/admin/tenants/(.*)", self._delete_org),
+            (r"GET /repos/o/r", lambda: reply(200, {"default_branch": "trunk"})),
+            (r"GET /repos/o/r/actions/secrets/FLY_API_TOKEN", lambda: reply(200, {"updated_at": at(0)})),
+            (r"GET /repos/o/r/actions/workflows/publish.yml/runs", self._list_dispatched),
+            (r"POST /repos/o/r/actions/workflows/publish.yml/dispatches", lambda: self._dispatch(body)),
+            (r"GET /repos/o/r/actions/runs/(\d+)", self._one_run),
+            (r"GET /repos/o/r/actions/runs", lambda: self._list_unfinished(parameters["status"])),
+        ]
+        for pattern, act in answers:
+            if match := re.fullmatch(pattern, f"{method} {path}"):
+                return act(*match.groups())
+        raise AssertionError(f"unexpected: {method} {path}")
+
+    def _list_orgs(self) -> httpx.Response:
+        listed = [dict(org) for org in self.orgs]
+        for org in self.orgs:
+            if org["slug"].startswith("rotationtest-") and len(self.status_of_new_orgs) > 1:
+                org["instance_status"] = self.status_of_new_orgs.pop(0)
+            elif org["slug"].startswith("rotationtest-"):
+                org["instance_status"] = self.status_of_new_orgs[0]
+        return reply(200, {"orgs": listed})
+
+    def _create_org(self, slug: str) -> httpx.Response:
+        self.log.append(f"create {slug}")
+        fault = self.creation.pop(0) if self.creation else None
+        if fault in {400, 401}:
+            return reply(fault)
+        org_id = f"id of {slug}"
+        self.orgs.append({"id": org_id, "slug": slug, "instance_status": "provisioning"})
+        if self.has_machine:
+            self.tenants.append(self.machine("t1", config={"env": {"MOLECULE_ORG_ID": org_id}}))
+        return reply(fault or 201, {"id": org_id, "slug": slug, "status": "provisioning"})
+
+    def _delete_org(self, slug: str) -> httpx.Response:
+        self.log.append(f"delete {slug}")
+        if self.deletion and (status := self.deletion.pop(0)) != 204:
+            return reply(status)
+        self.orgs = [org for org in self.orgs if org["slug"] != slug]
+        if self.machine_goes:
+            self.tenants = [each for each in self.tenants if slug not in json.dumps(each)]
+        return reply(204)
+
+    def _dispatch(self, body: dict[str, Any]) -> httpx.Response:
+        self.log.append(f"dispatch {json.dumps(body)}")
+        answer = self.dispatch.pop(0) if self.dispatch else reply(200, {"workflow_run_id": 77})
+        self.dispatched = self.dispatched or answer.is_success
+        return answer
+
+    def _list_dispatched(self) -> httpx.Response:
+        listed = [*self.others, self.own, *self.before] if self.dispatched else self.before
+        return reply(200, {"workflow_runs": listed})
+
+    def _one_run(self, run_id: str) -> httpx.Response:
+        known = {str(each["id"]): each for each in (*self.others, self.own, *self.before)}
+        return reply(200, known[run_id])
+
+    def _list_unfinished(self, status: str) -> httpx.Response:
+        now = self.unfinished[0] if self.unfinished else []
+        found = [each for each in now if each["status"] == status]
+        if status == "in_progress" and len(self.unfinished) > 1:
+            self.unfinished.pop(0)
+        return reply(200, {"workflow_runs": found})
+
+
+@pytest.fixture
+def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
+    """All systems, with an operator who may use them."""
+    world = World()
+    wire.serve = world.serve
+    for name in ("FLY_ACCESS_TOKEN", "GITHUB_TOKEN", "CP_ADMIN_API_TOKEN"):
+        monkeypatch.setenv(name, f"value-of-{name}")
+    return world
+
+
+def slugs(world: World, verb: str) -> list[str]:
+    return [line.split()[1] for line in world.log if line.startswith(f"{verb} ")]
+
+
+# Everything together
+
+
+def test_a_rotation_that_went_well_is_verified(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    fly_api_token.verify(TOLD, SUBJECT)
+    assert slugs(world, "create") == slugs(world, "delete") != []
+    assert world.orgs == world.tenants == []
+    evidence = capsys.readouterr().err
+    for name in ("machines", "health", "disposable org", "workflow", "earlier CI runs"):
+        assert f"{name}: " in evidence
+
+
+def test_one_failing_check_fails_the_verification_and_the_org_is_deleted(world: World) -> None:
+    world.status_of_new_orgs = ["provisioning"]
+    world.own["conclusion"] = "failure"
+    with pytest.raises(CheckFailedError, match="ended as failure"):
+        fly_api_token.verify({**TOLD, "org_timeout": 10**6}, SUBJECT)
+    assert world.orgs == []
+
+
+def test_every_failing_check_is_named(world: World) -> None:
+    world.secret = None
+    world.own["conclusion"] = "cancelled"
+    with pytest.raises(CheckFailedError) as failed:
+        fly_api_token.verify(TOLD, SUBJECT)
+    assert "machines: " in str(failed.value)
+
+
+# Machines
+
+
+def test_machines_that_booted_since_the_write_run_the_new_value(world: World) -> None:
+    assert "2 machines" in machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+    assert world.log == []
+
+
+def test_a_machine_that_booted_in_the_second_of_the_write_has_read_it(world: World) -> None:
+    world.machines[1] |= {"updated_at": at(0)}
+    machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"updated_at": at(-1)}, "value before"),
+        ({"updated_at": ""}, "value before"),
+        ({"updated_at": at(-1), "state": "stopped"}, "value before"),
+        ({"state": "failed"}, "not healthy"),
+        ({"host_status": "unreachable"}, "not healthy"),
+        ({"config": {"checks": {"http": {}}}, "checks": [{"name": "http", "status": "critical"}]}, "not healthy"),
+    ],
+)
+def test_a_machine_that_does_not_run_the_new_value_fails(world: World, changed: dict[str, Any], reason: str) -> None:
+    world.machines[1] |= changed
+    with pytest.raises(CheckFailedError, match="m2") as failed:
+        machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+    assert reason in str(failed.value)
+
+
+def test_a_machine_that_was_stopped_on_purpose_has_to_be_updated_but_not_to_run(world: World) -> None:
+    world.machines[1] |= {"state": "stopped"}
+    machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+
+
+def test_an_app_without_the_secret_fails(world: World) -> None:
+    world.secret = None
+    with pytest.raises(CheckFailedError, match="no secret FLY_API_TOKEN"):
+        machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+
+
+def test_a_secret_without_a_time_fails_in_plain_words(world: World) -> None:
+    world.secret = {"name": "FLY_API_TOKEN", "digest": "d"}
+    with pytest.raises(CheckFailedError):
+        machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+
+
+# The disposable org
+
+
+def test_an_org_gets_its_machine_and_both_are_deleted(world: World) -> None:
+    evidence = org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
+    (slug,) = slugs(world, "create")
+    assert fly_api_token.SLUGS.fullmatch(slug)
+    assert re.fullmatch(r"[a-z][a-z0-9-]{2,31}", slug), "the control plane takes no other slug"
+    assert slugs(world, "delete") == [slug]
+    assert "t1" in evidence
+
+
+def fails_and_is_deleted(world: World, reason: str, settings: Settings = SETTINGS) -> None:
+    with pytest.raises((CheckFailedError, ApiError), match=reason):
+        org_gets_a_machine(CONTROL_PLANE, FLY, settings)
+    assert slugs(world, "delete") == slugs(world, "create")
+    assert world.orgs == []
+
+
+@pytest.mark.parametrize("status", ["provisioning", "awaiting_payment", ""])
+def test_an_org_that_never_runs_fails_in_time_and_is_deleted(world: World, clock: Clock, status: str) -> None:
+    world.status_of_new_orgs = [status]
+    fails_and_is_deleted(world, "to be running")
+    assert 55 <= sum(clock.naps) <= 65
+
+
+def test_an_org_that_failed_is_not_waited_for_and_is_deleted(world: World, clock: Clock) -> None:
+    world.status_of_new_orgs = ["failed"]
+    fails_and_is_deleted(world, "failed")
+    assert sum(clock.naps) < 5
+
+
+def test_an_org_that_is_gone_fails(world: World) -> None:
+    world.orgs.append({"id": "another", "slug": "customer", "instance_status": "running"})
+    listing = world._list_orgs
+
+    asked: list[str] = []
+
+    def somebody_deletes_it_first() -> httpx.Response:
+        asked.append("")
+        if len(asked) > 2:  # the list before it was made, and once after
+            del world.orgs[1:]
+        return listing()
+
+    world.status_of_new_orgs = ["provisioning"] * 10
+    world._list_orgs = somebody_deletes_it_first  # type: ignore[method-assign]
+    with pytest.raises(CheckFailedError, match="missing"):
+        org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
+    assert slugs(world, "delete") == slugs(world, "create")
+
+
+def test_an_org_that_is_said_to_run_without_a_machine_fails_and_is_deleted(world: World) -> None:
+    world.has_machine = False
+    world.tenants.append(world.machine("t9", config={"env": {"MOLECULE_ORG_ID": "somebody else's"}}))
+    fails_and_is_deleted(world, "no machine")
+
+
+def test_a_machine_that_outlives_its_org_fails(world: World) -> None:
+    world.machine_goes = False
+    fails_and_is_deleted(world, r"t1 .* to be gone")
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_an_org_that_may_have_been_created_all_the_same_is_deleted(world: World, status: int) -> None:
+    world.creation = [status]
+    fails_and_is_deleted(world, str(status))
+
+
+def test_a_clean_up_that_fails_does_not_hide_the_failure(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.status_of_new_orgs = ["failed"]
+    world.deletion = [403]
+    with pytest.raises(CheckFailedError, match="failed"):
+        org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
+    assert "is left" in capsys.readouterr().err
+
+
+def test_a_deletion_that_fails_is_a_failure(world: World) -> None:
+    world.deletion = [403]
+    with pytest.raises(ApiError, match="delete org"):
+        org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
+
+
+def test_waiting_that_is_ended_leaves_no_org(world: World, nothing_is_ending: threading.Event) -> None:
+    world.status_of_new_orgs = ["provisioning"]
+    nothing_is_ending.set()
+    with pytest.raises(check.EndedError):
+        org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
+    assert slugs(world, "delete") == slugs(world, "create") != []
+
+
+def test_what_an_earlier_verification_left_is_deleted_and_nothing_else(world: World) -> None:
+    left = f"{PREFIX}0123456789ab"
+    customers = ["customer", f"{left}-2", f"{PREFIX}by-hand", f"x-{left}"]
+    for slug in (left, *customers):
+        world.orgs.append({"id": slug, "slug": slug, "instance_status": "running"})
+    org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
+    assert slugs(world, "delete") == [left, *slugs(world, "create")]
+    assert [org["slug"] for org in world.orgs] == customers
+
+
+# The workflow
+
+
+def test_the_run_that_was_dispatched_counts_and_no_other(world: World) -> None:
+    world.others = [world.run(99, conclusion="failure")]
+    assert "run 77" in workflow_succeeds(GITHUB, SETTINGS)
+    assert world.log == ['dispatch {"ref": "trunk", "return_run_details": true}']
+
+
+def test_a_newer_run_that_succeeded_does_not_count(world: World) -> None:
+    world.others = [world.run(99, conclusion="success")]
+    world.own["conclusion"] = "failure"
+    with pytest.raises(CheckFailedError, match=r"run 77 .* failure: https://github\.test/runs/77"):
+        workflow_succeeds(GITHUB, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "conclusion", ["failure", "cancelled", "timed_out", "skipped", "neutral", "startup_failure", None]
+)
+def test_any_conclusion_but_success_fails(world: World, conclusion: str | None) -> None:
+    world.own["conclusion"] = conclusion
+    with pytest.raises(CheckFailedError, match="run 77"):
+        workflow_succeeds(GITHUB, SETTINGS)
+
+
+def test_the_branch_of_the_settings_is_used(world: World) -> None:
+    workflow_succeeds(GITHUB, replace(SETTINGS, ref="release"))
+    assert '"ref": "release"' in world.log[0]
+
+
+def test_a_run_is_waited_for(world: World, clock: Clock) -> None:
+    world.own |= {"status": "in_progress", "conclusion": None}
+    clock.on_sleep = lambda: world.own.update(
+        {"status": "completed", "conclusion": "success"} if len(clock.naps) > 5 else {}
+    )
+    workflow_succeeds(GITHUB, SETTINGS)
+    assert len(clock.naps) > 5
+
+
+def test_a_run_that_never_ends_fails_in_time(world: World, clock: Clock) -> None:
+    world.own |= {"status": "queued", "conclusion": None}
+    with pytest.raises(CheckFailedError, match="run 77"):
+        workflow_succeeds(GITHUB, SETTINGS)
+    assert 115 <= sum(clock.naps) <= 125
+
+
+UNNAMED = [[reply(204)], [reply(400, {"message": "return_run_details is not a permitted key"}), reply(204)]]
+
+
+@pytest.mark.parametrize("number", range(len(UNNAMED)), ids=["says nothing", "refuses the field"])
+@pytest.mark.parametrize(("conclusion", "good"), [("success", True), ("failure", False)])
+def test_where_github_does_not_name_the_run_all_new_ones_have_to_succeed(
+    world: World,
+    number: int,
+    conclusion: str,
+    good: bool,  # noqa: FBT001 - a column
+) -> None:
+    world.dispatch = [httpx.Response(each.status_code, content=each.content) for each in UNNAMED[number]]
+    world.before = [world.run(1, conclusion="failure")]
+    world.others = [world.run(99, conclusion=conclusion)]
+    if good:
+        assert "77" in workflow_succeeds(GITHUB, SETTINGS)
+        return
+    with pytest.raises(CheckFailedError, match="run 99"):
+        workflow_succeeds(GITHUB, SETTINGS)
+
+
+def test_a_run_that_does_not_show_up_is_no_success(world: World) -> None:
+    world.dispatch = [reply(204)]
+    world._list_dispatched = lambda: reply(200, {"workflow_runs": world.before})  # type: ignore[method-assign]
+    with pytest.raises(CheckFailedError, match=r"publish\.yml"):
+        workflow_succeeds(GITHUB, SETTINGS)
+
+
+# Earlier CI runs
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(-60, True), (-1, True), (0, True), (1, False), (60, False)])
+def test_runs_that_started_before_the_write_or_in_the_same_second_are_awaited(
+    world: World,
+    clock: Clock,
+    seconds: float,
+    waits: bool,  # noqa: FBT001 - a column
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = world.run(5, status="in_progress", seconds=seconds)
+    world.unfinished = [[run], [run], [run], []]
+    assert earlier_runs_are_finished(GITHUB, SETTINGS).startswith("1" if waits else "0")
+    assert (len(clock.naps) >= 3) is waits
+    assert capsys.readouterr().err.count("https://github.test/runs/5") == (1 if waits else 0)
+
+
+def test_a_run_that_was_not_to_be_seen_for_a_moment_is_awaited(world: World) -> None:
+    run = world.run(5, status="in_progress")
+    world.unfinished = [[], [run], [], [run], [], []]
+    assert earlier_runs_are_finished(GITHUB, SETTINGS).startswith("1")
+    assert len(world.unfinished) == 1
+
+
+def test_a_run_that_does_not_end_keeps_the_old_value_alive(world: World, clock: Clock) -> None:
+    world.unfinished = [[world.run(5, status="waiting")]]
+    with pytest.raises(CheckFailedError, match="CI runs"):
+        earlier_runs_are_finished(GITHUB, SETTINGS)
+    assert 175 <= sum(clock.naps) <= 185
+
+
+def test_the_times_are_compared_as_times(world: World) -> None:
+    world.unfinished = [[{**world.run(5, status="queued"), "created_at": "2026-11-23T14:00:01+02:00"}]]
+    assert datetime.fromisoformat("2026-11-23T14:00:01+02:00") > START
+    assert earlier_runs_are_finished(GITHUB, SETTINGS).startswith("0")
+
+
+# The probe
+
+
+def test_a_token_that_lists_its_machines_is_good(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire.will(reply(200, []))
+    monkeypatch.setattr(sys.stdin, "read", lambda: "FlyV1 fm2_new\n", raising=False)
+    fly_token_probe.probe({"app": "tenant"}, SUBJECT)
+    assert wire.lines == ["GET /v1/apps/tenant/machines"]
+    assert wire.last.headers["authorization"] == "FlyV1 fm2_new"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_token_that_does_not_is_not(wire: Wire, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    wire.will(reply(status, {"error": "bad token fm2_new-and-secret"}))
+    monkeypatch.setattr(sys.stdin, "read", lambda: "FlyV1 fm2_new-and-secret\n", raising=False)
+    with pytest.raises(CheckFailedError, match="tenant") as failed:
+        fly_token_probe.probe({"app": "tenant"}, SUBJECT)
+    assert "fm2_new-and-secret" not in str(failed.value)
+
+
+# As a process
+
+
+@pytest.fixture
+def address(world: World) -> Iterator[str]:
+    """The same world on loopback, for a process."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _serve(self) -> None:
+            content = self.rfile.read(int(self.headers.get("content-length") or 0))
+            path, _, query = self.path.partition("?")
+            with world.lock:
+                parameters = dict(httpx.QueryParams(query))
+                answer = world.answer(self.command, path, json.loads(content) if content else None, parameters)
+            self.send_response(answer.status_code)
+            self.send_header("content-length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - the base class's names
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def process(address: str, module: str, **told: Any) -> subprocess.Popen[str]:  # noqa: ANN401 - settings
+    settings = {
+        "generation": 2,
+        "credential_id": "t2",
+        "subject": "turn 3",
+        "state_if_failed": "both work.",
+        "settings": {**TOLD, **told},
+    }
+    environment = {
+        **{name: value for name, value in os.environ.items() if "proxy" not in name.lower()},
+        check.SETTINGS_VARIABLE: json.dumps(settings),
+        "FLY_FLAPS_BASE_URL": address,
+        "GITHUB_BASE_URL": address,
+        "CONTROL_PLANE_URL": address,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", f"components.verification.{module}"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_process_reports_success(world: World, address: str) -> None:
+    world.status_of_new_orgs = ["running"]
+    with process(address, "fly_api_token") as running:
+        out, err = running.communicate(timeout=20)
+    assert running.returncode == 0, err
+    assert json.loads(out)["generation"] == 2
+    assert json.loads(out)["subject"] == "turn 3"
+    assert "value-of-" not in out + err
+
+
+def test_a_process_reports_failure(world: World, address: str) -> None:
+    world.own["conclusion"] = "failure"
+    with process(address, "fly_api_token") as running:
+        out, err = running.communicate(timeout=20)
+    assert (running.returncode, out) == (1, "")
+    assert "FLY_API_TOKEN generation 2" in err
+    assert "both work." in err
+    assert world.orgs == []
+
+
+def test_a_probe_takes_the_token_from_standard_input(world: World, address: str) -> None:
+    del world
+    with process(address, "fly_token_probe") as running:
+        out, err = running.communicate("FlyV1 fm2_new-and-secret", timeout=20)
+    assert running.returncode == 0, err
+    assert json.loads(out)["generation"] == 2
+    assert "fm2_new" not in out + err
+
+
+def test_a_process_that_is_ended_deletes_its_org(world: World, address: str) -> None:
+    world.status_of_new_orgs = ["provisioning"]
+    created = threading.Event()
+    listing = world._list_orgs
+
+    def list_orgs() -> httpx.Response:
+        if world.orgs:
+            created.set()
+        return listing()
+
+    world._list_orgs = list_orgs  # type: ignore[method-assign]
+    with process(address, "fly_api_token", org_timeout=600) as running:
+        assert created.wait(15)
+        running.send_signal(signal.SIGTERM)
+        out, _ = running.communicate(timeout=20)
+    assert (running.returncode, out) == (143, "")
+    assert world.orgs == []
+    assert slugs(world, "delete") == slugs(world, "create")

@@ -1,0 +1,454 @@
+"""Is exactly one credential of a family alive after a rotation, whatever failed before, and none revoked too early?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from components import lifecycle
+from components.errors import OperatorError
+from components.http import ApiError
+from components.keyring import Credential, fingerprint
+from components.lifecycle import RevocationOrder, Verdict, make_current, revoke_all_but
+from components.secret import Family
+
+from .fake_issuer import FakeIssuer
+from .wire import Clock
+
+FAMILY = Family(app="cp", stack="prod", secret="API_TOKEN", longest_name=255)
+
+
+def order(
+    verified: Credential, keyring: Sequence[Credential], *, also: Sequence[str] = (), timeout: float = 30
+) -> RevocationOrder:
+    return RevocationOrder(
+        family=FAMILY,
+        verified=verified,
+        holdings=dict.fromkeys(["Fly app cp", "GitHub repository o/r"], fingerprint(verified.value)),
+        subject="turn 1",
+        verified_subject="turn 1",
+        known=tuple(keyring),
+        also=tuple(also),
+        proof_timeout=timeout,
+    )
+
+
+def revoke(issuer: FakeIssuer, it: RevocationOrder, clock: Clock | None = None) -> Verdict:
+    return revoke_all_but([issuer], it, sleep=(clock or Clock()).sleep)
+
+
+def two_generations() -> tuple[FakeIssuer, Credential, list[Credential]]:
+    """Generation 1 is old, generation 2 is current."""
+    issuer = FakeIssuer()
+    _, keyring = make_current([issuer], FAMILY, 1, keyring=None)
+    current, keyring = make_current([issuer], FAMILY, 2, keyring=keyring)
+    return issuer, current, keyring
+
+
+# Minting
+
+
+def test_a_first_deployment_mints() -> None:
+    issuer = FakeIssuer()
+    current, keyring = make_current([issuer], FAMILY, 1, keyring=None)
+    assert issuer.alive == {current.credential_id: FAMILY.credential_name(1)}
+    assert current.value == issuer.values[current.credential_id]
+    assert keyring == [current]
+
+
+def test_without_a_keyring_nothing_is_revoked() -> None:
+    issuer = FakeIssuer()
+    issuer.seed("in-use", FAMILY.credential_name(3))
+    issuer.seed("twin", FAMILY.credential_name(4))
+    current, keyring = make_current([issuer], FAMILY, 4, keyring=None)
+    assert issuer.revoked == []
+    assert current.credential_id not in {"in-use", "twin"}
+    assert keyring[0] is current
+    assert {each.credential_id for each in keyring[1:]} == {"in-use", "twin"}
+    assert {each.value for each in keyring[1:]} == {""}, "their values are not known"
+
+
+def test_a_credential_without_a_known_value_is_not_made_current() -> None:
+    issuer = FakeIssuer()
+    issuer.seed("in-use", FAMILY.credential_name(1))
+    _, keyring = make_current([issuer], FAMILY, 2, keyring=None)
+    current, _ = make_current([issuer], FAMILY, 1, keyring=keyring)
+    assert current.value
+    assert current.credential_id != "in-use"
+    assert "in-use" in issuer.alive
+
+
+def test_what_was_found_without_a_value_dies_with_proof_by_the_list(clock: Clock) -> None:
+    issuer = FakeIssuer()
+    issuer.seed("in-use", FAMILY.credential_name(1))
+    current, keyring = make_current([issuer], FAMILY, 2, keyring=None)
+    issuer._listed = 0
+    issuer.lists_live = 3
+    revoke(issuer, order(current, keyring), clock)
+    assert list(issuer.alive) == [current.credential_id]
+    assert not [each for each in issuer.calls if each.startswith("try")]
+    assert len(clock.naps) == 2
+
+
+def test_a_bump_keeps_the_old_one_alive() -> None:
+    issuer, current, keyring = two_generations()
+    assert [each.generation for each in keyring] == [2, 1]
+    assert keyring[0] is current
+    assert len(issuer.alive) == 2
+
+
+def test_going_back_uses_the_old_value_again_and_revokes_nothing() -> None:
+    issuer, _, keyring = two_generations()
+    first = keyring[1]
+    before = list(issuer.calls)
+    current, after = make_current([issuer], FAMILY, 1, keyring=keyring)
+    assert current == first
+    assert sorted(each.generation for each in after) == [1, 2]
+    assert issuer.calls[len(before) :] == ["list"]
+
+
+def test_an_orphan_of_a_crash_is_revoked_before_minting() -> None:
+    issuer, _, keyring = two_generations()
+    issuer.seed("orphan", FAMILY.credential_name(3))
+    current, _ = make_current([issuer], FAMILY, 3, keyring=keyring)
+    assert issuer.revoked == ["orphan"]
+    assert issuer.calls.index("revoke orphan") < issuer.calls.index(f"mint {FAMILY.credential_name(3)}")
+    assert current.credential_id in issuer.alive
+
+
+def test_credentials_of_others_are_left_alone() -> None:
+    issuer, _, keyring = two_generations()
+    issuer.seed("other stack", replace(FAMILY, stack="prod-2").credential_name(1))
+    issuer.seed("by hand", "ci")
+    make_current([issuer], FAMILY, 3, keyring=keyring)
+    assert issuer.revoked == []
+
+
+def test_a_credential_in_use_after_a_lost_state_survives_a_bump_before_its_successor_is_verified() -> None:
+    issuer = FakeIssuer()
+    issuer.seed("in-use", FAMILY.credential_name(1))
+    # The state is lost; generation 2 is minted beside what the consumers hold, and its delivery fails. The operator bumps once more.
+    _, keyring = make_current([issuer], FAMILY, 2, keyring=None)
+    make_current([issuer], FAMILY, 3, keyring=keyring)
+    assert "in-use" in issuer.alive
+
+
+@pytest.mark.parametrize(("status", "maybe"), [(None, True), (500, True), (401, False), (422, False)])
+def test_an_answer_that_was_lost_is_told_from_a_refusal(status: int | None, maybe: bool) -> None:  # noqa: FBT001 - a column
+    issuer = FakeIssuer(fail_at=2, status=status)
+    with pytest.raises(OperatorError) as failed:
+        make_current([issuer], FAMILY, 1, keyring=None)
+    assert ("may have been minted" in failed.value.state) == maybe
+    assert "every old credential is still alive" in failed.value.state
+    assert "pulumi up" in failed.value.next_step
+
+
+# Revoking
+
+
+def test_after_a_revocation_only_the_verified_credential_lives() -> None:
+    issuer, current, keyring = two_generations()
+    verdict = revoke(issuer, order(current, keyring))
+    assert list(issuer.alive) == [current.credential_id]
+    assert [each.credential_id for each in verdict.revoked] == [keyring[1].credential_id]
+
+
+def test_revoking_again_revokes_nothing() -> None:
+    issuer, current, keyring = two_generations()
+    died = revoke(issuer, order(current, keyring)).revoked
+    before = issuer.revoked
+    again = revoke(issuer, order(current, keyring)).revoked
+    assert [each.credential_id for each in again] == [each.credential_id for each in died], "still known as dead"
+    assert issuer.revoked == before
+
+
+def test_an_abandoned_newer_credential_dies() -> None:
+    issuer, newer, keyring = two_generations()
+    current, keyring = make_current([issuer], FAMILY, 1, keyring=keyring)
+    revoke(issuer, order(current, keyring))
+    assert list(issuer.alive) == [current.credential_id]
+    assert newer.credential_id in issuer.dead
+
+
+def test_a_credential_that_nobody_manages_lives_and_is_named() -> None:
+    issuer, current, keyring = two_generations()
+    issuer.seed("by hand", "ci")
+    issuer.seed("asked for", "old ci")
+    issuer.seed("other stack", replace(FAMILY, stack="prod-2").credential_name(1))
+    verdict = revoke(issuer, order(current, keyring, also=["asked for"]))
+    assert {each.credential_id for each in verdict.unmanaged} == {"by hand", "other stack"}
+    assert set(issuer.alive) == {current.credential_id, "by hand", "other stack"}
+
+
+def test_an_id_that_the_provider_does_not_list_is_refused_before_anything_is_revoked() -> None:
+    issuer, current, keyring = two_generations()
+    with pytest.raises(OperatorError, match="mistyped") as refused:
+        revoke(issuer, order(current, keyring, also=["mistyped"]))
+    assert issuer.revoked == []
+    assert "revokeUnmanaged" in refused.value.next_step
+
+
+def test_where_the_issuers_settings_have_changed_what_was_minted_before_dies_too() -> None:
+    before = FakeIssuer()
+    first, keyring = make_current([before], FAMILY, 1, keyring=None)
+    # One provider, seen through the settings of then and of now: each lists its own app.
+    after = FakeIssuer(alive=before.alive, dead=before.dead, values=before.values, hides={first.credential_id})
+    current, keyring = make_current([after, before], FAMILY, 2, keyring=keyring)
+    assert [each.generation for each in keyring] == [2, 1]
+    revoke_all_but([after, before], order(current, keyring), sleep=Clock().sleep)
+    assert list(before.alive) == [current.credential_id]
+
+
+@pytest.mark.parametrize("location", ["Fly app cp", "GitHub repository o/r"])
+@pytest.mark.parametrize("held", ["", fingerprint("another value")])
+def test_nothing_is_revoked_while_a_location_holds_another_value(location: str, held: str) -> None:
+    issuer, current, keyring = two_generations()
+    it = order(current, keyring)
+    calls = list(issuer.calls)
+    with pytest.raises(OperatorError, match=location) as refused:
+        revoke(issuer, replace(it, holdings={**it.holdings, location: held}))
+    assert issuer.calls == calls
+    assert "both values work" in refused.value.state
+
+
+def test_nothing_is_revoked_while_the_locations_are_not_verified_as_they_are() -> None:
+    issuer, current, keyring = two_generations()
+    calls = list(issuer.calls)
+    with pytest.raises(OperatorError, match="not verified"):
+        revoke(issuer, replace(order(current, keyring), verified_subject="turn 0"))
+    assert issuer.calls == calls
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["not listed", "revoked by hand"])
+def test_nothing_is_revoked_where_the_verified_credential_is_not_alive(gone: bool) -> None:  # noqa: FBT001 - a column
+    issuer, current, keyring = two_generations()
+    name = issuer.alive.pop(current.credential_id)
+    if not gone:
+        issuer.dead[current.credential_id] = name
+    with pytest.raises(OperatorError, match=current.credential_id) as refused:
+        revoke(issuer, order(current, keyring))
+    assert issuer.revoked == []
+    assert "bump the counter" in refused.value.next_step
+
+
+def test_death_is_proven_with_the_value_that_is_known(clock: Clock) -> None:
+    issuer, current, keyring = two_generations()
+    issuer.still_accepted = 3
+    old = keyring[1].credential_id
+    revoke(issuer, order(current, keyring), clock)
+    assert issuer.calls.count(f"try {old}") == 4
+    assert f"try {current.credential_id}" not in issuer.calls
+    assert clock.naps == [lifecycle.POLL_SECONDS] * 3
+
+
+def test_death_is_proven_by_the_list_where_the_value_is_not_known(clock: Clock) -> None:
+    issuer, current, _ = two_generations()
+    issuer._listed = 0
+    issuer.lists_live = 4
+    revoke(issuer, order(current, [current]), clock)
+    assert not [each for each in issuer.calls if each.startswith("try")]
+    assert len(clock.naps) == 3
+
+
+def test_one_that_was_revoked_by_an_earlier_run_is_proven_dead_too(clock: Clock) -> None:
+    issuer, current, keyring = two_generations()
+    old = keyring[1].credential_id
+    issuer.revoke(old)
+    issuer.still_accepted = 1
+    revoke(issuer, order(current, keyring), clock)
+    assert issuer.calls.count(f"try {old}") == 2
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["by value", "by list"])
+def test_a_credential_that_is_accepted_for_too_long_is_an_error(clock: Clock, known: bool) -> None:  # noqa: FBT001 - a column
+    issuer, current, keyring = two_generations()
+    old = keyring[1].credential_id
+    issuer.still_accepted = issuer.lists_live = 10**9
+    with pytest.raises(OperatorError, match=old) as failed:
+        revoke(issuer, order(current, keyring if known else [current], timeout=30), clock)
+    assert "30 s" in failed.value.happened
+    assert 30 <= sum(clock.naps) <= 34
+    assert keyring[1].value not in str(failed.value)
+    # Once the provider has noticed, the next run gets through.
+    issuer.still_accepted = issuer.lists_live = 0
+    revoke(issuer, order(current, keyring))
+
+
+# Failures
+
+
+def rotate(issuer: FakeIssuer, generation: int, keyring: list[Credential] | None) -> list[Credential]:
+    """A rotation as the engine does it: minting is saved before anything else runs."""
+    current, saved = make_current([issuer], FAMILY, generation, keyring=keyring)
+    revoke(issuer, order(current, saved))
+    return saved
+
+
+@pytest.mark.parametrize("after_acting", [False, True], ids=["before acting", "after acting"])
+@pytest.mark.parametrize("fail_at", range(1, 12))
+@pytest.mark.parametrize("orphan", [False, True], ids=["clean", "with an orphan"])
+@pytest.mark.parametrize("first", [False, True], ids=["bump", "first deployment"])
+def test_one_failure_at_any_call_and_a_retry_leave_one_live_credential(
+    fail_at: int,
+    after_acting: bool,  # noqa: FBT001 - a column
+    orphan: bool,  # noqa: FBT001 - a column
+    first: bool,  # noqa: FBT001 - a column
+) -> None:
+    issuer = FakeIssuer()
+    keyring = None if first else rotate(issuer, 1, None)
+    if orphan:
+        issuer.seed("orphan", FAMILY.credential_name(2))
+    issuer.calls.clear()
+    issuer.fail_at, issuer.after_acting = fail_at, after_acting
+    in_use = keyring[0] if keyring else None
+    current = None
+    try:
+        current, keyring = make_current([issuer], FAMILY, 2, keyring=keyring)
+        revoke(issuer, order(current, keyring))
+    except OperatorError:
+        if in_use is not None and current is None:
+            assert in_use.credential_id in issuer.alive
+        current, keyring = make_current([issuer], FAMILY, 2, keyring=keyring)
+        revoke(issuer, order(current, keyring))
+    assert list(issuer.alive) == [current.credential_id]
+    assert keyring is not None
+    assert keyring[0].value == issuer.values[current.credential_id]
+
+
+@dataclass
+class Held:
+    """What consumers hold, as the provider of the credential cannot see."""
+
+    credential: Credential | None = None
+    verified: Credential | None = None
+    keyring: list[Credential] | None = None
+    others: set[str] = field(default_factory=set)
+
+
+class Rotations(RuleBasedStateMachine):
+    """Bumps, steps back, crashes, lost answers and hand-made credentials in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.issuer = FakeIssuer()
+        self.held = Held()
+
+    @rule(up=st.integers(1, 2))
+    def bump(self, up: int) -> None:
+        """A higher counter."""
+        newest = max((each.generation for each in self.held.keyring or []), default=0)
+        self._turn(newest + up)
+
+    @precondition(lambda self: self.held.verified is not None)
+    @rule()
+    def go_back(self) -> None:
+        """The counter of the generation verified last."""
+        assert self.held.verified is not None
+        self._turn(self.held.verified.generation)
+
+    def _turn(self, generation: int) -> None:
+        # A failure that was armed hits this call or the next one.
+        try:
+            _, self.held.keyring = make_current([self.issuer], FAMILY, generation, keyring=self.held.keyring)
+        except OperatorError:
+            return
+
+    @precondition(lambda self: self.held.keyring)
+    @rule()
+    def deliver(self) -> None:
+        """Every location gets the current value."""
+        assert self.held.keyring
+        self.held.credential = self.held.keyring[0]
+
+    @precondition(lambda self: self.held.credential is not None and self.held.keyring)
+    @rule()
+    def revoke(self) -> None:
+        """The revocation, as far as it is allowed."""
+        assert self.held.keyring
+        assert self.held.credential is not None
+        current = self.held.keyring[0]
+        holdings = {"Fly app cp": fingerprint(self.held.credential.value)}
+        it = replace(order(current, self.held.keyring), holdings=holdings)
+        try:
+            revoke(self.issuer, it)
+        except OperatorError:
+            return
+        self.held.verified = current
+        family = [each for each, name in self.issuer.alive.items() if FAMILY.generation_of(name) is not None]
+        assert family == [current.credential_id]
+
+    @rule(number=st.integers(1, 4), after=st.booleans(), status=st.sampled_from([None, 401, 429, 500]))
+    def arm(self, number: int, after: bool, status: int | None) -> None:  # noqa: FBT001 - drawn
+        """One of the next calls fails."""
+        self.issuer.fail_at, self.issuer.after_acting = len(self.issuer.calls) + number, after
+        self.issuer.status = status
+
+    @rule()
+    def make_one_by_hand(self) -> None:
+        """Somebody mints outside of the program."""
+        credential_id = f"hand-{len(self.issuer.values)}"
+        self.issuer.seed(credential_id, "ci")
+        self.held.others.add(credential_id)
+
+    @invariant()
+    def consumers_work(self) -> None:
+        """What is held is alive."""
+        assert self.held.credential is None or self.held.credential.credential_id in self.issuer.alive
+
+    @invariant()
+    def what_others_made_lives(self) -> None:
+        """Nothing that others made is touched."""
+        assert self.held.others <= set(self.issuer.alive)
+
+
+Rotations.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestRotations = Rotations.TestCase
+
+
+@given(
+    st.text("\N{GREEK SMALL LETTER ALPHA}\N{GREEK SMALL LETTER BETA}", min_size=9),
+    st.text("\N{GREEK SMALL LETTER ALPHA}\N{GREEK SMALL LETTER BETA}", min_size=9),
+)
+def test_no_message_shows_a_value(old: str, new: str) -> None:
+    assume(old != new)
+    issuer, current, keyring = two_generations()
+    it = replace(order(current, keyring), verified=replace(current, value=new), holdings={"here": fingerprint(old)})
+    with pytest.raises(OperatorError) as refused:
+        revoke(issuer, it)
+    assert new not in str(refused.value) + repr(refused.value) + repr(it)
+
+
+def test_now_is_utc_in_whole_seconds() -> None:
+    text = lifecycle.now()
+    parsed = datetime.fromisoformat(text)
+    assert parsed.utcoffset() is not None
+    assert parsed.microsecond == 0
+    assert text.endswith("+00:00")
+
+
+class _ProvesNothing(FakeIssuer):
+    """The issuer of now is asked about a token of another app: its 403 proves neither life nor death."""
+
+    def refuses(self, value: str) -> bool:
+        raise ApiError("provider", f"try {len(value)} characters", status=403, reason="another app")
+
+
+def test_a_token_of_the_settings_before_is_proven_dead_by_the_issuer_of_before() -> None:
+    issuer, current, keyring = two_generations()
+    blind = _ProvesNothing(alive=issuer.alive, dead=issuer.dead, values=issuer.values)
+    issuer.still_accepted = 2
+    verdict = revoke_all_but([blind, issuer], order(current, keyring), sleep=lambda _seconds: None)
+    assert [each.credential_id for each in verdict.revoked] == [keyring[1].credential_id]
+
+
+def test_answers_that_prove_nothing_at_all_are_an_error() -> None:
+    issuer, current, keyring = two_generations()
+    blind = _ProvesNothing(alive=issuer.alive, dead=issuer.dead, values=issuer.values)
+    with pytest.raises(OperatorError, match="may still be alive"):
+        revoke_all_but([blind], order(current, keyring), sleep=lambda _seconds: None)

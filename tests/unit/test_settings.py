@@ -1,0 +1,237 @@
+"""Is everything that is wrong with the config refused, all at once, with what is wrong and what to do?"""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components import settings
+from components.errors import RefusedError
+from components.settings import Progress
+
+PROJECT = Path(__file__).parents[2] / "Pulumi.yaml"
+DEFAULTS = {
+    key: str(described["default"])
+    for key, described in yaml.safe_load(PROJECT.read_text())["config"].items()
+    if described["type"] != "object"
+}
+MANAGED = ("FLY_API_TOKEN", "NEON_API_KEY", "STRIPE_API_KEY")
+NOT_MANAGED = {"GITHUB_TOKEN": "it is built in."}
+
+
+def load(**changed: str | None) -> settings.Settings:
+    return settings.load({**DEFAULTS, **changed}.get, owner="Molecule-AI")
+
+
+def refusal_of(**changed: str | None) -> RefusedError:
+    with pytest.raises(RefusedError) as refused:
+        load(**changed)
+    return refused.value
+
+
+def test_the_defaults_of_the_project_are_good() -> None:
+    loaded = load()
+    assert loaded.app == "molecule-cp"
+    assert loaded.owner == "Molecule-AI"
+    assert loaded.max_unavailable == pytest.approx(0.33)
+    assert loaded.deploy_token_expiry == "8760h0m0s"
+    assert loaded.health_timeout == 300
+
+
+@pytest.mark.parametrize("key", ["healthTimeout", "orgTimeout", "workflowTimeout", "ciTimeout", "revocationTimeout"])
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "ten", "1e3", " 5", "\N{ARABIC-INDIC DIGIT FIVE}", None])
+def test_a_timeout_is_a_positive_whole_number_of_seconds(key: str, text: str | None) -> None:
+    error = refusal_of(**{key: text})
+    assert key in error.happened
+    assert repr(text) in error.happened
+    assert key in error.next_step
+
+
+def test_each_timeout_gets_to_its_own_setting() -> None:
+    keys = ["healthTimeout", "orgTimeout", "workflowTimeout", "ciTimeout", "revocationTimeout"]
+    loaded = load(**{key: str(number) for number, key in enumerate(keys, 1)})
+    assert [getattr(loaded, re.sub("T", "_t", key)) for key in keys] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1), ("2", 2), ("33%", 0.33), ("1%", 0.01), ("99%", 0.99), (" 50% ", 0.5), ("100", 100)],
+)
+def test_max_unavailable(text: str, value: float) -> None:
+    assert load(maxUnavailable=text).max_unavailable == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0%", "100%", "101%", "-1", "1.5", "33.3%", "%", "5%%", "a third", "\N{SUPERSCRIPT TWO}", None]
+)
+def test_a_max_unavailable_that_is_no_rolling_restart_is_refused(text: str | None) -> None:
+    assert "maxUnavailable" in refusal_of(maxUnavailable=text).happened
+
+
+@pytest.mark.parametrize("text", ["8760h0m0s", "24h", "90m", "5s", "1h5s"])
+def test_durations_that_fly_reads(text: str) -> None:
+    assert load(deployTokenExpiry=text).deploy_token_expiry == text
+
+
+@pytest.mark.parametrize("text", ["", "1", "1d", "1y", "h", "-1h", "1h ", "1m1h", "1h\n", None])
+def test_durations_that_fly_does_not_read(text: str | None) -> None:
+    assert "deployTokenExpiry" in refusal_of(deployTokenExpiry=text).happened
+
+
+@pytest.mark.parametrize("profile", ["", "readonly", "Deploy", "deploy ", None])
+def test_an_unknown_profile_is_refused(profile: str | None) -> None:
+    error = refusal_of(deployTokenProfile=profile)
+    assert "deployTokenProfile" in error.happened
+    assert "deploy_organization" in error.happened
+
+
+@pytest.mark.parametrize(
+    "key", ["app", "tenantApp", "controlPlaneUrl", "repository", "workflow", "deployTokenApp", "orgOwnerUserId"]
+)
+@pytest.mark.parametrize("text", ["", None])
+def test_a_name_is_needed(key: str, text: str | None) -> None:
+    assert f"`{key}`" in refusal_of(**{key: text}).happened
+
+
+def test_the_ref_may_be_empty() -> None:
+    assert load(workflowRef=None).workflow_ref == ""
+
+
+@pytest.mark.parametrize("owner", [None, ""])
+def test_the_owner_is_needed(owner: str | None) -> None:
+    with pytest.raises(RefusedError, match="github:owner") as refused:
+        settings.load(DEFAULTS.get, owner=owner)
+    assert "pulumi config set github:owner" in refused.value.next_step
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(RefusedError) as refused:
+        settings.load({**DEFAULTS, "app": "", "maxUnavailable": "all", "ciTimeout": "0"}.get, owner=None)
+    for key in ("github:owner", "app", "maxUnavailable", "ciTimeout"):
+        assert key in refused.value.happened
+        assert key in refused.value.next_step
+
+
+def rotations(raw: object) -> dict[str, int]:
+    return settings.rotations(raw, managed=MANAGED, not_managed=NOT_MANAGED)
+
+
+def test_counters_are_taken_as_they_are() -> None:
+    assert rotations({"FLY_API_TOKEN": 4, "NEON_API_KEY": 1}) == {"FLY_API_TOKEN": 4, "NEON_API_KEY": 1}
+    assert rotations({}) == {}
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, 2.0, "2", True, False, None, [], {}])
+def test_a_counter_is_a_positive_whole_number(value: object) -> None:
+    with pytest.raises(RefusedError) as refused:
+        rotations({"FLY_API_TOKEN": value})
+    assert "FLY_API_TOKEN" in refused.value.happened
+    assert repr(value) in refused.value.happened
+    assert "rotations.FLY_API_TOKEN" in refused.value.next_step
+
+
+@pytest.mark.parametrize("raw", [None, [], "FLY_API_TOKEN", 3])
+def test_rotations_is_a_map(raw: object) -> None:
+    with pytest.raises(RefusedError, match="rotations"):
+        rotations(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("FLY_TOKEN", "FLY_API_TOKEN"), ("fly_api_token", "FLY_API_TOKEN"), ("NEON_KEY", "NEON_API_KEY")],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(name: str, meant: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        rotations({name: 1})
+    assert name in refused.value.happened
+    assert f"Did you mean {meant}" in refused.value.happened
+    assert f"rotations.{name}" in refused.value.next_step
+
+
+def test_a_name_that_is_near_to_none_is_refused_with_all() -> None:
+    with pytest.raises(RefusedError) as refused:
+        rotations({"X": 1})
+    assert all(name in refused.value.happened for name in MANAGED)
+
+
+def test_a_name_that_cannot_be_rotated_is_refused_with_the_reason() -> None:
+    with pytest.raises(RefusedError, match="it is built in"):
+        rotations({"GITHUB_TOKEN": 1})
+
+
+def test_every_wrong_counter_is_named() -> None:
+    with pytest.raises(RefusedError) as refused:
+        rotations({"FLY_API_TOKEN": 0, "NEON": 1, "GITHUB_TOKEN": 2, "STRIPE_API_KEY": 3})
+    for name in ("FLY_API_TOKEN", "NEON", "GITHUB_TOKEN"):
+        assert f"rotations.{name}" in refused.value.next_step
+    assert "STRIPE_API_KEY is" not in refused.value.happened
+
+
+def test_unmanaged_credentials_are_listed_once() -> None:
+    found = settings.unmanaged_to_revoke({"FLY_API_TOKEN": ["b", "a", "b"]}, rotated={"FLY_API_TOKEN": 1})
+    assert found == {"FLY_API_TOKEN": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("raw", "named"),
+    [
+        (None, "revokeUnmanaged"),
+        (["id"], "revokeUnmanaged"),
+        ({"FLY_API_TOKEN": "id"}, "revokeUnmanaged.FLY_API_TOKEN"),
+        ({"FLY_API_TOKEN": [True]}, "revokeUnmanaged.FLY_API_TOKEN"),
+        ({"FLY_API_TOKEN": [1.5]}, "revokeUnmanaged.FLY_API_TOKEN"),
+        ({"FLY_API_TOKEN": [""]}, "revokeUnmanaged.FLY_API_TOKEN"),
+        ({"FLY_API_TOKEN": None}, "revokeUnmanaged.FLY_API_TOKEN"),
+        ({"NEON_API_KEY": ["id"]}, "NEON_API_KEY"),
+    ],
+)
+def test_unmanaged_credentials_are_lists_of_ids_of_rotated_secrets(raw: object, named: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        settings.unmanaged_to_revoke(raw, rotated={"FLY_API_TOKEN": 1})
+    assert named in refused.value.happened
+    assert "revokeUnmanaged" in refused.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("requested", "verified", "refused"),
+    [(1, 0, False), (2, 1, False), (2, 2, False), (9, 2, False), (1, 2, True), (3, 9, True)],
+)
+def test_a_step_back_below_what_was_verified_is_refused(requested: int, verified: int, refused: bool) -> None:  # noqa: FBT001 - a column
+    progress = {"FLY_API_TOKEN": Progress(current=10, verified=verified)}
+    if not refused:
+        settings.assert_no_step_back({"FLY_API_TOKEN": requested}, progress)
+        return
+    with pytest.raises(RefusedError) as error:
+        settings.assert_no_step_back({"FLY_API_TOKEN": requested}, progress)
+    assert str(verified) in error.value.happened
+    assert f"rotations.FLY_API_TOKEN' {verified + 1}" in error.value.next_step
+
+
+def test_a_secret_without_progress_may_begin_anywhere() -> None:
+    settings.assert_no_step_back({"FLY_API_TOKEN": 7}, {})
+
+
+def test_every_step_back_is_named() -> None:
+    with pytest.raises(RefusedError) as refused:
+        settings.assert_no_step_back(dict.fromkeys(MANAGED, 1), dict.fromkeys(MANAGED, Progress(verified=2)))
+    assert all(name in refused.value.happened for name in MANAGED)
+
+
+@given(st.one_of(st.none(), st.integers(), st.floats(), st.text(), st.booleans(), st.lists(st.integers())))
+def test_no_counter_gets_through_that_is_not_a_positive_integer(value: object) -> None:
+    try:
+        accepted = rotations({"FLY_API_TOKEN": value})
+    except RefusedError:
+        return
+    assert type(accepted["FLY_API_TOKEN"]) is int
+    assert accepted["FLY_API_TOKEN"] >= 1
+
+
+def test_an_id_of_digits_alone_is_an_id() -> None:
+    # `pulumi config set --path` turns it into a number.
+    assert settings.unmanaged_to_revoke({"NEON_API_KEY": [494506658, "a"]}, rotated={"NEON_API_KEY": 1}) == {
+        "NEON_API_KEY": ["494506658", "a"]
+    }
