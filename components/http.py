@@ -1,7 +1,7 @@
 """HTTP for all clients: timeouts, retries as data, and errors that never carry a secret.
 
 A message names the system, the operation, the status and the request id. It never holds a header, a body or the query of a URL, because
-the engine prints the text of exceptions verbatim (`docs/operating.md`, "Where values can appear").
+the engine prints the text of exceptions verbatim, and masks only the secrets of the stack's config in it.
 """
 
 import re

@@ -342,7 +342,7 @@ def _inspect(options: argparse.Namespace) -> int:
 def _default_directory() -> Path:
     """Return the sandbox that a person means without `--dir`, and say which it is."""
     named = os.environ.get("SANDBOX_DIR")
-    candidates = ([Path(named)] if named else []) + [Path(".sandbox"), Path(".rehearsal")]
+    candidates = ([Path(named)] if named else []) + [Path(".sandbox"), Path(".rehearsal") / "sandbox"]
     for candidate in candidates:
         if (candidate / "world.sqlite").exists():
             sys.stderr.write(f"Sandbox: {candidate}\n")

@@ -228,7 +228,8 @@ def test_inspect_is_as_designed_and_finds_its_folder(fresh: Sandbox, tmp_path: P
     by_name = run("inspect", environment={"SANDBOX_DIR": str(fresh.directory)})
     assert json.loads(by_name.stdout)["credentials"] == document["credentials"]
     assert str(fresh.directory) in by_name.stderr
-    (tmp_path / ".rehearsal").symlink_to(fresh.directory)
+    (tmp_path / ".rehearsal").mkdir()
+    (tmp_path / ".rehearsal" / "sandbox").symlink_to(fresh.directory)
     found = subprocess.run(
         [sys.executable, "-m", "sandbox", "inspect"],
         check=True,

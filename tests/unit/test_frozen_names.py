@@ -13,7 +13,7 @@ from pulumi.runtime import mocks
 
 from components import own_state, provider, rotation
 from components.fly.provider import AppSecretsProvider
-from components.issuers import ISSUERS
+from components.issuers import ISSUERS, LONGEST_NAMES, OPERATORS
 from components.rotation import Rotation
 from components.secret import Check, Family, FlySecret, Issuer, RepositorySecret, Secret
 from components.settings import load
@@ -35,7 +35,9 @@ def test_providers_are_found_by_module_and_class() -> None:
 
 
 def test_issuers_are_found_by_kind() -> None:
-    assert set(ISSUERS) >= {"fly-deploy-token"}
+    kinds = {"fly-deploy-token", "neon-api-key", "resend-sending-key", "stripe-webhook-endpoint"}
+    assert set(ISSUERS) >= kinds
+    assert set(ISSUERS) == set(OPERATORS) == set(LONGEST_NAMES), "every kind is in all three tables"
 
 
 def test_credentials_are_found_by_their_remote_name() -> None:
