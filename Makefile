@@ -15,7 +15,7 @@ rehearse: engine environment sandbox-environment ## rotate every secret on the s
 
 test: engine environment sandbox-environment ## all tests
 	@cd tools/engine/plugins && go test ./...
-	@$(DEV) -m pytest -n $${TEST_WORKERS:-4} --dist worksteal tests
+	@$(DEV) -m pytest -n $${TEST_WORKERS:-6} --dist worksteal tests
 
 sandbox: sandbox-environment ## start the sandbox in .sandbox and say how to use it
 	@$(DEV) -m sandbox start --dir .sandbox --detach

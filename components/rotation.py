@@ -234,7 +234,7 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
         lambda: configuration.unmanaged_to_revoke(config.get_object("revokeUnmanaged"), rotated=generations)
     )
     _refusing(lambda: configuration.assert_configured(secret for secret in secrets if secret.name in generations))
-    progress = own_state.progress()
+    progress = _refusing(own_state.progress)
     _refusing(lambda: configuration.assert_no_step_back(generations, progress))
     pending = [
         secret

@@ -21,7 +21,7 @@ from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 from components import operator_credentials
 from components.dynamic_provider import Properties, Provider, integer, same
 from components.fly.client import FlyClient
-from components.fly.rollout import Delivery, Rollout, RolloutPolicy
+from components.fly.rollout import Delivery, Rollout, RolloutPolicy, left_by_an_unfinished_rollout
 
 
 class AppSecretsProvider(Provider):
@@ -38,11 +38,22 @@ class AppSecretsProvider(Provider):
         return UpdateResult(self._deliver(_news, olds=_olds, changed={name: _news[name] for name in changed}))
 
     def _changed(self, olds: Properties, news: Properties) -> list[str]:
-        """The managed secrets whose value is another one, or that somebody overwrote at Fly since our last write."""
+        """The managed secrets to write: those with another value, and those that somebody overwrote at Fly since our last write.
+
+        All of them where a rollout did not finish or was rolled back: some machines have moved since the last delivery that succeeded,
+        others have not, and which value each runs with cannot be asked. One more rollout makes them equal.
+        """
         changed = [name for name in news["names"] if not same(olds.get(name), news[name])]
         if len(changed) == len(news["names"]):
             return changed
-        listed = self._client().list_secrets(news["app"])
+        client = self._client()
+        finished = integer(olds.get("version") or 0)
+        if any(
+            left_by_an_unfinished_rollout(machine, finished_version=finished)
+            for machine in client.list_machines(news["app"])
+        ):
+            return list(news["names"])
+        listed = client.list_secrets(news["app"])
         written = olds.get("digests") or {}
         drifted = [name for name in news["names"] if name not in listed or listed[name].digest != written.get(name)]
         return sorted({*changed, *drifted})

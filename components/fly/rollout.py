@@ -140,7 +140,7 @@ def should_run(machine: Machine) -> bool:
 
 
 def left_by_an_unfinished_rollout(machine: Machine, *, finished_version: int) -> bool:
-    """Whether a machine carries the stamp of a rollout that never finished, so that its illness is ours to mend."""
+    """Whether a machine carries the stamp of a rollout that did not finish or was rolled back: its state is ours to mend."""
     stamp = machine.metadata.get(STAMP, "")
     return stamp.isdigit() and int(stamp) > finished_version
 

@@ -131,3 +131,21 @@ def test_the_version_of_the_state_tells_which_rollout_finished(fly: FakeFly) -> 
         AppSecretsProvider().update("cp", deployed({"TOKEN": OLD}, 3), app({"TOKEN": NEW}))
     AppSecretsProvider().update("cp", deployed({"TOKEN": OLD}, 2), app({"TOKEN": NEW}))
     assert fly.booted == {"m1": NEW}
+
+
+def test_machines_that_an_unfinished_rollout_left_are_a_change_and_all_are_made_equal(
+    clock: Clock, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLY_API_TOKEN", "fo1_operator-token")
+    fly = FakeFly(clock, 2, value=OLD)
+    wire.serve = fly.serve
+    it = AppSecretsProvider()
+    olds, news = deployed({"TOKEN": OLD}), app({"TOKEN": OLD})
+    assert not it.diff("cp", olds, news).changes
+    # Rolled back: the first machine has moved twice, the second never; Fly's digest of the restored value is the one before.
+    fly.machines["m1"]["config"].setdefault("metadata", {})[STAMP] = "3"
+    assert it.diff("cp", olds, news).changes
+    outs = dict(it.update("cp", olds, news).outs or {})
+    assert set(fly.booted) == {"m1", "m2"}
+    assert outs["version"] == str(fly.version)
+    assert not it.diff("cp", outs, news).changes

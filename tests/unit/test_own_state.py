@@ -8,6 +8,7 @@ import pulumi
 import pytest
 
 from components import own_state
+from components.errors import RefusedError
 from components.own_state import from_resources
 from components.settings import Progress
 
@@ -86,3 +87,29 @@ def test_an_engine_without_state_is_no_progress(value: object, monkeypatch: pyte
     for name in ("get_organization", "get_project", "get_stack"):
         monkeypatch.setattr(pulumi, name, lambda: "x")
     assert own_state.progress() == {}
+
+
+def test_a_state_that_is_being_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [
+        Exception("failed to load checkpoint: EOF"),
+        SimpleNamespace(value={"outputs": credential("A", 3)}),
+    ]
+
+    def invoke(_token: str, _arguments: dict[str, str]) -> Any:  # noqa: ANN401 - the SDK's
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(own_state, "invoke", invoke)
+    assert own_state.progress() == {"A": Progress(current=3)}
+
+
+def test_a_state_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def invoke(_token: str, _arguments: dict[str, str]) -> None:
+        raise RuntimeError("no backend")
+
+    monkeypatch.setattr(own_state, "READ_TIMEOUT", 0.0)
+    monkeypatch.setattr(own_state, "invoke", invoke)
+    with pytest.raises(RefusedError, match="no backend"):
+        own_state.progress()
