@@ -302,6 +302,8 @@ class World:
         self.database.execute("PRAGMA journal_mode = WAL")
         self.database.execute("PRAGMA synchronous = NORMAL")
         with self.database:
+            # Locked first: a command that opens a world which its server is making would find the schema changed under it.
+            self.database.execute("BEGIN IMMEDIATE")
             for statement in (
                 "CREATE TABLE IF NOT EXISTS ports (service TEXT PRIMARY KEY, port INTEGER NOT NULL)",
                 "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",

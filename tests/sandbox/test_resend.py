@@ -220,7 +220,7 @@ def test_an_idempotency_key_sends_once(sandbox: Sandbox) -> None:
 
 
 def test_pages(sandbox: Sandbox) -> None:
-    for _ in range(3):
+    for _ in range(4):
         sandbox.resend("POST", "/emails", EMAIL)
     newest = good(sandbox.resend("GET", "/emails?limit=3"), "GET", "/emails")
     assert newest["has_more"] is True
