@@ -95,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
 
     fault = command("fault", _fault, "make the n-th matching request fail")
     fault.add_argument(
-        "--provider", help="fly, registry, github, neon, resend, stripe, control-plane, tenant, control-plane-database"
+        "--provider",
+        help="fly, registry, github, neon, resend, dns, stripe, control-plane, tenant, control-plane-database",
     )
     fault.add_argument(
         "--match",
@@ -308,6 +309,7 @@ def _env(options: argparse.Namespace) -> int:
             "NEON_API_KEY": world.kept("NEON_API_KEY"),
             "RESEND_API_URL": world.url("resend"),
             "RESEND_API_KEY": world.kept("RESEND_API_KEY"),
+            "DNS_OVER_HTTPS_URL": world.url("dns"),
             "STRIPE_API_BASE_URL": world.url("stripe"),
             "STRIPE_API_KEY": world.kept("STRIPE_API_KEY"),
             "STRIPE_ACCOUNT_ID": world.kept("STRIPE_ACCOUNT_ID"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sandbox import control_plane_database, github, neon, resend, stripe
+from sandbox import control_plane_database, dns, github, neon, resend, stripe
 from sandbox.fly import apps, machines, releases, tokens
 from sandbox.fly import secrets as app_secrets
 from sandbox.fly.apps import CONTROL_PLANE, TENANT
@@ -70,6 +70,7 @@ def seed(world: World, *, machine_count: int) -> None:
         definition=None,
         user=OPERATOR,
     )
+    dns.seed(world, domain=resend.DOMAIN)
     for _ in range(machine_count):
         _control_plane_machine(world, app, release)
     github.seed(world, fly_api_token=fly_api_token)

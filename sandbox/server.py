@@ -45,7 +45,7 @@ import psutil
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sandbox import admin, control_plane_database, faults, fly, github, neon, resend, seeding, stripe, switches
+from sandbox import admin, control_plane_database, dns, faults, fly, github, neon, resend, seeding, stripe, switches
 from sandbox.fly import apps, proxy
 from sandbox.fly.supervisor import Supervisor
 from sandbox.middleware import CONNECTION, Observation
@@ -87,6 +87,7 @@ SERVICES: Final[dict[str, Service]] = {
     "github": Service(application=github.application, install=github.install),
     "neon": Service(application=neon.application, install=neon.install),
     "resend": Service(application=resend.application, install=resend.install),
+    "dns": Service(application=dns.application, install=dns.install),
     "stripe": Service(application=stripe.application, install=stripe.install),
     "control-plane": Service(application=lambda world: proxy.application(world, apps.CONTROL_PLANE)),
     "tenant": Service(application=lambda world: proxy.application(world, apps.TENANT)),

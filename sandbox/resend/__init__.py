@@ -62,6 +62,7 @@ def inspect(world: World) -> dict[str, Any]:
         "emails": [
             {
                 "id": email.id,
+                "from": email.sender,
                 "to": email.to,
                 "subject": email.subject,
                 "last_event": emails.last_event(world, email),

@@ -21,8 +21,8 @@ SETTINGS.update(
         ),
         DELIVERY_SECONDS: Setting(default=0.5, description="seconds from queued to delivered; sent after the half"),
         SWALLOW_EMAILS: Setting(default=0.0, description="1 accepts emails that never appear and are never sent"),
-        DOMAIN_UNVERIFIED: Setting(default="", description="DOMAIN: its status is pending, nothing is sent from it"),
-        DOMAIN_FAILED: Setting(default="", description="DOMAIN: its status is failed, nothing is sent from it"),
+        DOMAIN_UNVERIFIED: Setting(default="", description="DOMAIN: it is pending for want of its DKIM record"),
+        DOMAIN_FAILED: Setting(default="", description="DOMAIN: its status is failed, as are its records"),
         VERIFICATION_SECONDS: Setting(default=0.5, description="seconds from a verify call until a domain is verified"),
         RATE_LIMIT: Setting(default=2.0, description="requests a second that the team has, if rate_limits is 1"),
     }
