@@ -13,6 +13,8 @@ from email.utils import parsedate_to_datetime
 import httpx
 import tenacity
 
+from components.contacts import CONTACTS
+
 # Connecting to a healthy API takes well under a second; Fly's `wait` call answers after up to 60 s.
 TIMEOUT = httpx.Timeout(75, connect=10, pool=10)
 # What providers document as transient (Fly: 408, 429, 5xx; Neon: 423, 429, 503; GitHub and Stripe: 429, 5xx).
@@ -69,6 +71,12 @@ class ApiError(Exception):
     def transient(self) -> bool:
         """Whether the same call may succeed later."""
         return self.sent and (self.status is None or self.status in TRANSIENT)
+
+    @property
+    def contact(self) -> str:
+        """Whom to call where the system refuses or is down; "" where it is neither."""
+        down_or_refused = self.transient or self.status in {401, 403} or self.ambiguous
+        return CONTACTS.get(self.system, "") if down_or_refused else ""
 
     @property
     def refused(self) -> bool:

@@ -1,94 +1,122 @@
-"""Who can mint credentials: the one table to extend for a new provider."""
+"""Who hands out credentials: the one table to extend for a new provider."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import dataclass, field
 
 from components import operator_credentials
-from components.errors import RefusedError
 from components.fly.client import FlyClient
 from components.fly.issuer import DeployTokens
-from components.keyring import Issued, Minted
+from components.given import GivenValues
+from components.issuer import Issuer
+from components.keyring import Credential
 from components.neon.client import NeonClient
 from components.neon.issuer import ApiKeys
 from components.operator_credentials import OperatorCredential, endpoint
 from components.resend.client import ResendClient
 from components.resend.issuer import SendingKeys
+from components.resend.sender import SenderAddresses
 from components.stripe.client import StripeClient
 from components.stripe.issuer import WebhookEndpoints, webhook_url
+from components.stripe.keys import SecretKeys
+from components.stripe.signing_secrets import SigningSecrets
 
 ConfigLookup = Callable[[str], str | None]
 
 
-class Issuer(Protocol):
-    """What the life of a credential needs from its provider. All methods raise `ApiError`."""
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What an issuer is built from, beside its settings.
 
-    def mint(self, name: str) -> Minted:
-        """Mints a credential with that remote name and returns it with its value, which is shown only once."""
-        ...
+    Attributes:
+        config: Looks a key of the stack's config up.
+        given: The value that Pulumi generated or the operator supplied. Secret.
+        keyring: What the stack knows.
+        keep_from: Earlier generations of a given value are over.
+    """
 
-    def issued(self) -> list[Issued]:
-        """All credentials at this provider, those of other families too."""
-        ...
-
-    def revoke(self, credential_id: str) -> None:
-        """Revokes a credential. Repeating it is harmless."""
-        ...
-
-    def refuses(self, value: str) -> bool:
-        """Whether the provider refuses this value. An error where the answer proves neither."""
-        ...
-
-    @property
-    def proves_by_value(self) -> bool:
-        """Whether `refuses` can tell; False where only the provider's list can."""
-        ...
-
-    def obstacles(self) -> list[RefusedError]:
-        """What would keep a new credential from working, found by reading: in a preview too."""
-        ...
+    config: ConfigLookup
+    given: str = field(default="", repr=False)
+    keyring: tuple[Credential, ...] = ()
+    keep_from: int = 0
 
 
-def _fly_deploy_tokens(settings: Mapping[str, str], config: ConfigLookup) -> Issuer:
-    client = FlyClient(token=operator_credentials.find(operator_credentials.FLY, config))
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of issuer.
+
+    Attributes:
+        build: Makes one from the settings of a secret's source.
+        operator: Whose credential it needs; None for none.
+        longest_name: Characters that the provider allows in a name.
+    """
+
+    build: Callable[[Mapping[str, str], Context], Issuer]
+    operator: OperatorCredential | None
+    longest_name: int = 255
+
+
+def _fly_deploy_tokens(settings: Mapping[str, str], context: Context) -> Issuer:
+    client = FlyClient(token=operator_credentials.find(operator_credentials.FLY, context.config))
     return DeployTokens(client=client, app=settings["app"], profile=settings["profile"], expiry=settings["expiry"])
 
 
-def _neon_api_keys(settings: Mapping[str, str], config: ConfigLookup) -> Issuer:
-    client = NeonClient(operator_credentials.find(operator_credentials.NEON, config))
+def _neon_api_keys(settings: Mapping[str, str], context: Context) -> Issuer:
+    client = NeonClient(operator_credentials.find(operator_credentials.NEON, context.config))
     return ApiKeys(client=client, organization_id=settings["organization_id"], project_id=settings["project_id"])
 
 
-def _resend_sending_keys(settings: Mapping[str, str], config: ConfigLookup) -> Issuer:
-    client = ResendClient(operator_credentials.find(operator_credentials.RESEND, config))
+def _resend_sending_keys(settings: Mapping[str, str], context: Context) -> Issuer:
+    client = ResendClient(operator_credentials.find(operator_credentials.RESEND, context.config))
     return SendingKeys(client=client, domain=settings["domain"])
 
 
-def _stripe_webhook_endpoints(settings: Mapping[str, str], config: ConfigLookup) -> Issuer:
-    client = StripeClient(operator_credentials.find(operator_credentials.STRIPE, config))
+def _resend_senders(_settings: Mapping[str, str], context: Context) -> Issuer:
+    client = ResendClient(operator_credentials.find(operator_credentials.RESEND, context.config))
+    return SenderAddresses(client=client, given=context.given, keyring=context.keyring, keep_from=context.keep_from)
+
+
+def _stripe_webhook_endpoints(settings: Mapping[str, str], context: Context) -> Issuer:
+    client = StripeClient(operator_credentials.find(operator_credentials.STRIPE, context.config))
     url = webhook_url(settings["webhook_url"], endpoint("CONTROL_PLANE_URL", settings["control_plane_url"]))
     return WebhookEndpoints(
         client=client, url=url, livemode=settings["mode"] == "live", connect=settings["connect"] == "true"
     )
 
 
-# Whose credential mints. The keys of both tables are kept in the state of every stack: never rename one.
-OPERATORS: Mapping[str, OperatorCredential] = {
-    "fly-deploy-token": operator_credentials.FLY,
-    "neon-api-key": operator_credentials.NEON,
-    "resend-sending-key": operator_credentials.RESEND,
-    "stripe-webhook-endpoint": operator_credentials.STRIPE,
-}
-# Characters that each allows in a name. Neon and Resend document theirs; the others are far longer than any name here.
-LONGEST_NAMES: Mapping[str, int] = {
-    "fly-deploy-token": 255,
-    "neon-api-key": 64,
-    "resend-sending-key": 50,
-    "stripe-webhook-endpoint": 255,
-}
+def _given_values(_settings: Mapping[str, str], context: Context) -> Issuer:
+    return GivenValues(given=context.given, keyring=context.keyring, keep_from=context.keep_from)
 
-ISSUERS: Mapping[str, Callable[[Mapping[str, str], ConfigLookup], Issuer]] = {
-    "fly-deploy-token": _fly_deploy_tokens,
-    "neon-api-key": _neon_api_keys,
-    "resend-sending-key": _resend_sending_keys,
-    "stripe-webhook-endpoint": _stripe_webhook_endpoints,
+
+def _stripe_secret_keys(settings: Mapping[str, str], context: Context) -> Issuer:
+    return SecretKeys(
+        mode=settings["mode"],
+        account=settings["account"],
+        ends_old_at=settings["ends_old_at"],
+        given=context.given,
+        keyring=context.keyring,
+        keep_from=context.keep_from,
+    )
+
+
+def _stripe_signing_secrets(settings: Mapping[str, str], context: Context) -> Issuer:
+    return SigningSecrets(
+        first=context.keep_from == 0,
+        ends_old_at=settings["ends_old_at"],
+        given=context.given,
+        keyring=context.keyring,
+        keep_from=context.keep_from,
+    )
+
+
+# The keys are kept in the state of every stack: never rename one. Neon and Resend document how long a name may be; the others allow far
+# longer ones than any here.
+ISSUERS: Mapping[str, Kind] = {
+    "fly-deploy-token": Kind(build=_fly_deploy_tokens, operator=operator_credentials.FLY),
+    "neon-api-key": Kind(build=_neon_api_keys, operator=operator_credentials.NEON, longest_name=64),
+    "resend-sending-key": Kind(build=_resend_sending_keys, operator=operator_credentials.RESEND, longest_name=50),
+    "resend-sender": Kind(build=_resend_senders, operator=operator_credentials.RESEND),
+    "stripe-webhook-endpoint": Kind(build=_stripe_webhook_endpoints, operator=operator_credentials.STRIPE),
+    "stripe-secret-key": Kind(build=_stripe_secret_keys, operator=None),
+    "stripe-signing-secret": Kind(build=_stripe_signing_secrets, operator=None),
+    "given": Kind(build=_given_values, operator=None),
 }

@@ -3,11 +3,10 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from components.errors import OperatorError
 from components.http import ApiError
-from components.issuers import Issuer
+from components.issuer import Issuer
 from components.keyring import Credential, Issued, holders_of_another_value, sentence, turn_to
 from components.secret import Family
 
@@ -44,6 +43,7 @@ def make_current(
             f"{family.secret}: no credential was minted: {error}.",
             state="nothing was delivered; every old credential is still alive.",
             next_step="`pulumi up` again once the provider answers.",
+            contact=error.contact,
         ) from error
     try:
         minted = issuers[0].mint(name)
@@ -53,6 +53,7 @@ def make_current(
             state="nothing was delivered; every old credential is still alive."
             + (" One that nobody holds may have been minted; the next run revokes it." if error.ambiguous else ""),
             next_step="`pulumi up` again.",
+            contact=error.contact,
         ) from error
     current = Credential(
         generation=generation,
@@ -70,10 +71,12 @@ class Verdict:
 
     Attributes:
         revoked: Ids of the credentials that are now proven dead, with their names.
+        alive: Old credentials that only their provider can end, and that it still accepts.
         unmanaged: Live credentials at the same provider that nobody asked to revoke.
     """
 
     revoked: tuple[Issued, ...]
+    alive: tuple[Issued, ...]
     unmanaged: tuple[Issued, ...]
 
 
@@ -126,35 +129,65 @@ def revoke_all_but(
             next_step="`pulumi up` without --target: it verifies, and then revokes.",
         )
     try:
-        listed = _all_issued(issuers)
-        _assert_verified_lives(order, listed)
-        doomed = sentence(verified_id=order.verified.credential_id, listed=listed, family=order.family, also=order.also)
+        listed = [(issuer, each) for issuer in issuers for each in issuer.issued()]
+        everything = _once_each(each for _, each in listed)
+        _assert_verified_lives(order, everything)
+        doomed = sentence(
+            verified_id=order.verified.credential_id, listed=everything, family=order.family, also=order.also
+        )
         if doomed.missing:
             raise OperatorError(
                 f"{secret}: `revokeUnmanaged` lists {', '.join(doomed.missing)}, which the provider does not list.",
                 state=f"every location works with generation {order.verified.generation}, which is verified; nothing was revoked.",
                 next_step="mend `revokeUnmanaged` (the output `secrets` names the ids), then `pulumi up`.",
             )
-        for issued in doomed.condemned:
-            issuers[0].revoke(issued.credential_id)
-        dead = (*doomed.condemned, *doomed.dead)
-        _prove_death(issuers, order, dead, sleep)
+        # An issuer of before: its settings, or where the value comes from, have changed since.
+        can_revoke = {each.credential_id for issuer, each in listed if issuer.revokes}
+        if issuers[0].revokes:
+            condemned = tuple(each for each in doomed.condemned if each.credential_id in can_revoke)
+            for issued in condemned:
+                issuers[0].revoke(issued.credential_id)
+            revoking = [issuer for issuer in issuers if issuer.revokes]
+            _prove_death(revoking, order, (*condemned, *doomed.dead), sleep)
+            alive: set[str] = set()
+            left: tuple[Issued, ...] = ()
+        else:
+            # What an issuer of before has minted is not touched: it may be what the value in use was rolled from.
+            condemned = tuple(each for each in doomed.condemned if each.credential_id not in can_revoke)
+            left = tuple(each for each in doomed.condemned if each.credential_id in can_revoke)
+            ids = {each.credential_id for each in condemned}
+            known = [each for each in order.known if each.credential_id in ids and each.value]
+            alive = still_accepted(issuers[:1], known) | (ids - {each.credential_id for each in known})
     except ApiError as error:
         raise OperatorError(
             f"{secret}: the old credential may still be alive: {error}.",
             state=f"every location works with generation {order.verified.generation}, which is verified.",
             next_step="`pulumi up` again: it goes on with the revocation.",
+            contact=error.contact,
         ) from error
     known_ids = {each.credential_id for each in order.known}
     died_before = tuple(
         issued for issued in doomed.dead if issued.credential_id in known_ids
     )  # by a run whose proof failed
-    return Verdict(revoked=(*doomed.condemned, *died_before), unmanaged=doomed.unmanaged)
+    return Verdict(
+        revoked=(*(issued for issued in condemned if issued.credential_id not in alive), *died_before),
+        alive=tuple(issued for issued in condemned if issued.credential_id in alive),
+        unmanaged=(*doomed.unmanaged, *left),
+    )
+
+
+def still_accepted(issuers: Sequence[Issuer], credentials: Iterable[Credential]) -> set[str]:
+    """The ids of those whose value somebody still accepts. Raises ApiError where an answer proves neither."""
+    return {each.credential_id for each in credentials if each.value and not _is_refused(issuers, each.value)}
 
 
 def _all_issued(issuers: Iterable[Issuer]) -> list[Issued]:
     """What all of them list, each credential once."""
-    return list({issued.credential_id: issued for issuer in issuers for issued in issuer.issued()}.values())
+    return _once_each(issued for issuer in issuers for issued in issuer.issued())
+
+
+def _once_each(issued: Iterable[Issued]) -> list[Issued]:
+    return list({each.credential_id: each for each in issued}.values())
 
 
 def _assert_verified_lives(order: RevocationOrder, listed: Iterable[Issued]) -> None:
@@ -207,8 +240,3 @@ def _is_refused(issuers: Sequence[Issuer], value: str) -> bool:
     if len(errors) == len(issuers):
         raise errors[0]
     return False
-
-
-def now() -> str:
-    """The time, RFC 3339, UTC, whole seconds."""
-    return datetime.now(UTC).replace(microsecond=0).isoformat()

@@ -58,7 +58,12 @@ STRIPE = OperatorCredential(
     variables=("STRIPE_API_KEY",),
     config_key="stripeApiKey",
 )
-ALL = (FLY, GITHUB, CONTROL_PLANE, NEON, RESEND, STRIPE)
+CONTROL_PLANE_SESSION = OperatorCredential(
+    description="the cookie `mcp_session` of a user of the control plane who is signed in and may buy for a disposable org",
+    variables=("CP_SESSION",),
+    config_key="controlPlaneSession",
+)
+ALL = (FLY, GITHUB, CONTROL_PLANE, NEON, RESEND, STRIPE, CONTROL_PLANE_SESSION)
 
 
 def variable_of_config(key: str) -> str:

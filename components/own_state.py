@@ -13,18 +13,22 @@ import tenacity
 from pulumi.runtime import invoke
 
 from components.errors import RefusedError
+from components.keyring import Credential, fingerprint
 from components.settings import Progress
 
 CREDENTIAL_TYPE = "pulumi-python:dynamic/rotation:Credential"
+APP_TYPE = "pulumi-python:dynamic/fly:AppSecrets"
 VERIFICATION_TYPE = "command:local:Command"
+REVOCATION_TYPE = "pulumi-python:dynamic/rotation:Revocation"
 READ_TIMEOUT = 10.0  # seconds
 VERIFICATION_PREFIX = "verification-"
+REVOCATION_PREFIX = "revocation-"
 
 
 def progress() -> dict[str, Progress]:
     """How far each secret is. Empty before the first deployment.
 
-    The engine answers with all resources that are not pending deletion, their secrets decrypted: nothing but generations leaves here.
+    The engine answers with all resources that are not pending deletion, their secrets decrypted. Only fingerprints of values leave here.
     """
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
     answer = _read(name)
@@ -57,16 +61,52 @@ def _read(name: str) -> Mapping[str, Any]:
 
 def from_resources(resources: Mapping[str, Mapping[str, Any]]) -> dict[str, Progress]:
     """The same from the resources themselves, by URN."""
-    current: dict[str, int] = {}
-    verified: dict[str, int] = {}
-    for urn, resource in resources.items():
-        kind, outputs = resource.get("type"), resource.get("outputs") or {}
-        resource_name = urn.rsplit("::", 1)[-1]
-        if kind == CREDENTIAL_TYPE:
-            current[resource_name] = int(outputs["generation"])
-        elif kind == VERIFICATION_TYPE and resource_name.startswith(VERIFICATION_PREFIX) and outputs.get("stdout"):
-            verified[resource_name.removeprefix(VERIFICATION_PREFIX)] = int(json.loads(outputs["stdout"])["generation"])
-    return {
-        secret: Progress(current=current.get(secret, 0), verified=verified.get(secret, 0))
-        for secret in current.keys() | verified.keys()
+    found: dict[str, dict[str, Mapping[str, Any]]] = {
+        kind: {} for kind in (CREDENTIAL_TYPE, APP_TYPE, VERIFICATION_TYPE, REVOCATION_TYPE)
     }
+    for urn, resource in resources.items():
+        kind, name = str(resource.get("type")), urn.rsplit("::", 1)[-1]
+        if kind == VERIFICATION_TYPE and name.startswith(VERIFICATION_PREFIX):
+            found[VERIFICATION_TYPE][name.removeprefix(VERIFICATION_PREFIX)] = resource.get("outputs") or {}
+        elif kind == REVOCATION_TYPE:
+            found[REVOCATION_TYPE][name.removeprefix(REVOCATION_PREFIX)] = resource.get("outputs") or {}
+        elif kind in {CREDENTIAL_TYPE, APP_TYPE}:
+            found[kind][name] = resource.get("outputs") or {}
+    return {
+        secret: Progress(
+            **_of_credential(found[CREDENTIAL_TYPE].get(secret), found[APP_TYPE], secret),
+            **_of_revocation(found[REVOCATION_TYPE].get(secret), found[CREDENTIAL_TYPE].get(secret)),
+            verified=_verified(found[VERIFICATION_TYPE].get(secret)),
+            has_verification=secret in found[VERIFICATION_TYPE],
+        )
+        for secret in found[CREDENTIAL_TYPE].keys() | found[VERIFICATION_TYPE].keys()
+    }
+
+
+def _of_credential(
+    credential: Mapping[str, Any] | None, apps: Mapping[str, Mapping[str, Any]], secret: str
+) -> dict[str, Any]:
+    if credential is None:
+        return {}
+    known = [Credential.from_properties(each) for each in credential.get("keyring") or ()]
+    return {
+        "current": int(credential["generation"]),
+        "fingerprints": {each.generation: fingerprint(each.value) for each in known if each.value},
+        "delivered": {
+            app: held["digests"][secret] for app, held in apps.items() if held.get(secret) == credential.get("value")
+        },
+    }
+
+
+def _of_revocation(revocation: Mapping[str, Any] | None, credential: Mapping[str, Any] | None) -> dict[str, Any]:
+    if revocation is None:
+        return {}
+    alive = {each["credential_id"] for each in revocation.get("alive") or ()}
+    known = [Credential.from_properties(each) for each in (credential or {}).get("keyring") or ()]
+    generations = [each.generation for each in known if each.credential_id in alive]
+    return {"has_revocation": True, "oldest_alive": min(generations, default=0)}
+
+
+def _verified(verification: Mapping[str, Any] | None) -> int:
+    report = (verification or {}).get("stdout")
+    return int(json.loads(report)["generation"]) if report else 0

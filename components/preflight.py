@@ -11,42 +11,59 @@ from components.errors import RefusedError, refusals
 from components.fly.client import FlyClient
 from components.github.client import GitHubClient
 from components.http import ApiError
-from components.issuers import ISSUERS, OPERATORS
+from components.issuer import Issuer
+from components.issuers import ISSUERS, ConfigLookup, Context
 from components.operator_credentials import OperatorCredential, endpoint
 from components.secret import Secret
-
-ConfigLookup = Callable[[str], str | None]
+from components.settings import Progress
 
 
 def check(
     secrets: Iterable[Secret],
     *,
+    supplied: Mapping[str, str],
+    progress: Mapping[str, Progress],
     also: Mapping[str, list[str]],
     control_plane_url: str,
     tenant_app: str,
     config: ConfigLookup,
-) -> None:
+) -> list[str]:
     """Looks whether the operator's credentials reach everything that these secrets need.
 
     Args:
         secrets: Those that this update is going to rotate.
+        supplied: The values that the operator has handed in.
+        progress: How far each secret is.
         also: Per secret, unmanaged credentials that are to be revoked.
         control_plane_url: Where verification goes.
         tenant_app: Where verification looks for the tenant's machine.
         config: Looks a key of the stack's config up.
+
+    Returns:
+        What the operator should know, although it is no obstacle: one sentence each.
 
     Raises:
         RefusedError: With everything that is missing.
     """
     secrets = list(secrets)
     apps = sorted({location.app for secret in secrets for location in secret.fly})
-    examinations: list[tuple[Callable[[], list[RefusedError]], OperatorCredential]] = [
+    warnings: list[str] = []
+
+    def issuer_of(secret: Secret) -> Issuer:
+        keep_from = progress.get(secret.name, Progress()).keep_from
+        context = Context(config=config, given=supplied.get(secret.name, ""), keep_from=keep_from)
+        return ISSUERS[secret.source.kind].build(secret.source.settings, context)
+
+    examinations: list[tuple[Callable[[], list[RefusedError]], OperatorCredential | None]] = [
         (
             lambda: _fly(FlyClient(operator_credentials.find(operator_credentials.FLY, config)), apps, tenant_app),
             operator_credentials.FLY,
         ),
         *(
-            (partial(_issuer, secret, also.get(secret.name, ()), config), OPERATORS[secret.issuer.kind])
+            (
+                partial(_issuer, secret, issuer_of, also.get(secret.name, ()), warnings),
+                ISSUERS[secret.source.kind].operator,
+            )
             for secret in secrets
         ),
         (lambda: _control_plane(control_plane_url, config), operator_credentials.CONTROL_PLANE),
@@ -65,6 +82,7 @@ def check(
         errors |= {str(error): error for error in found}
     if errors:
         raise refusals(list(errors.values()))
+    return warnings
 
 
 def _fly(client: FlyClient, apps: Iterable[str], tenant_app: str) -> list[RefusedError]:
@@ -87,11 +105,14 @@ def _fly(client: FlyClient, apps: Iterable[str], tenant_app: str) -> list[Refuse
     return errors
 
 
-def _issuer(secret: Secret, also: Iterable[str], config: ConfigLookup) -> list[RefusedError]:
-    issuer = ISSUERS[secret.issuer.kind](secret.issuer.settings, config)
+def _issuer(
+    secret: Secret, issuer_of: Callable[[Secret], Issuer], also: Iterable[str], warnings: list[str]
+) -> list[RefusedError]:
+    issuer = issuer_of(secret)
     errors = issuer.obstacles()
     if errors:
         return errors
+    warnings.extend(f"{secret.name}: {warning}" for warning in issuer.warnings())
     listed = {issued.credential_id for issued in issuer.issued()}
     if missing := sorted(set(also) - listed):
         errors.append(
@@ -131,10 +152,11 @@ def _control_plane(url: str, config: ConfigLookup) -> list[RefusedError]:
     return []
 
 
-def _no_access(error: ApiError, credential: OperatorCredential) -> RefusedError:
-    if error.refused or error.status == httpx.codes.FORBIDDEN:
+def _no_access(error: ApiError, credential: OperatorCredential | None) -> RefusedError:
+    if credential is not None and (error.refused or error.status == httpx.codes.FORBIDDEN):
         return RefusedError(
             f"{error.system} refused the operator's credential ({credential.variables[0]}): {error.reason}",
             next_step=f"export {credential.variables[0]} with {credential.description}.",
+            contact=error.contact,
         )
-    return RefusedError(str(error), next_step="try again once it answers.")
+    return RefusedError(str(error), next_step="try again once it answers.", contact=error.contact)

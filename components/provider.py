@@ -7,9 +7,11 @@ The dotted names of this module and its classes are kept in the state of every s
 | create | mints | revokes all but the verified one |
 | counter bumped | update: mints, keeps what lives | update: the same |
 | counter back to the verified generation | update: makes it current again | update: revokes the newer one |
+| an old credential that only its provider can end has ended | nothing | update: takes note |
 | delete | nothing | nothing |
 """
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +19,10 @@ from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
 from components import lifecycle
 from components.dynamic_provider import Properties, Provider, integer, same
-from components.issuers import ISSUERS, LONGEST_NAMES, Issuer
+from components.errors import OperatorError
+from components.http import ApiError
+from components.issuer import Issuer
+from components.issuers import ISSUERS, Context
 from components.keyring import Credential
 from components.secret import Family
 
@@ -36,12 +41,19 @@ class CredentialProvider(Provider):
 
     def _turn(self, props: Properties, *, olds: Properties | None) -> Properties:
         keyring = None if olds is None else [Credential.from_properties(each) for each in olds["keyring"]]
+        context = Context(
+            config=self.config,
+            given=str(props.get("given") or ""),
+            keyring=tuple(keyring or ()),
+            keep_from=integer(props.get("keep_from") or 0),
+        )
         current, known = lifecycle.make_current(
-            _issuers(self, props, olds), _family(props), integer(props["generation"]), keyring=keyring
+            _issuers(context, props, olds), _family(props), integer(props["generation"]), keyring=keyring
         )
         turns = 0 if olds is None else integer(olds["turn"])
         return {
             **props,
+            "salt": secrets.token_hex(16) if olds is None else olds["salt"],
             # Another one at every change of the counter, also back to an earlier generation: what probe and verification are triggered by.
             "turn": str(turns + 1),
             "credential_id": current.credential_id,
@@ -60,10 +72,25 @@ class RevocationProvider(Provider):
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
         # Not holdings and subject: they say whether it may run, not whether it has to. `verified_at` changes with every verification.
         compared = ("credential_id", "verified_at", "also")
-        return DiffResult(changes=not all(same(_olds.get(key), _news.get(key)) for key in compared))
+        changed = not all(same(_olds.get(key), _news.get(key)) for key in compared)
+        return DiffResult(changes=changed or self._one_has_ended(_olds))
 
     def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
         return UpdateResult(self._revoke(_news, olds=_olds))
+
+    def _one_has_ended(self, olds: Properties) -> bool:
+        """Whether an old credential that was accepted at the last update is refused now. A read, in a preview too."""
+        watched = {each["credential_id"] for each in olds.get("alive") or ()}
+        if not watched:
+            return False
+        known = tuple(Credential.from_properties(each) for each in olds["keyring"])
+        try:
+            issuers = _issuers(Context(config=self.config, keyring=known), olds, None)
+            asked = [each for each in known if each.credential_id in watched and each.value]
+            accepted = lifecycle.still_accepted(issuers, asked)
+        except (ApiError, OperatorError):
+            return False  # looked at again by the next preview or update
+        return len(accepted) < len(asked)
 
     def _revoke(self, props: Properties, *, olds: Properties | None) -> Properties:
         known = tuple(Credential.from_properties(each) for each in props["keyring"])
@@ -77,10 +104,15 @@ class RevocationProvider(Provider):
             also=tuple(props["also"]),
             proof_timeout=float(props["proof_timeout"]),
         )
-        verdict = lifecycle.revoke_all_but(_issuers(self, props, olds), order)
+        issuers = _issuers(Context(config=self.config, keyring=known), props, olds)
+        verdict = lifecycle.revoke_all_but(issuers, order)
         return {
             **props,
             "revoked": [each.name for each in verdict.revoked],
+            "alive": [
+                {"credential_id": each.credential_id, "lives_until": issuers[0].old_value_lives_until}
+                for each in verdict.alive
+            ],
             "unmanaged": [
                 {"id": each.credential_id, "name": each.name, "created_at": each.created_at}
                 for each in verdict.unmanaged
@@ -90,13 +122,13 @@ class RevocationProvider(Provider):
 
 def _family(properties: Mapping[str, Any]) -> Family:
     family = properties["family"]
-    longest_name = LONGEST_NAMES[properties["issuer"]["kind"]]
+    longest_name = ISSUERS[properties["issuer"]["kind"]].longest_name
     return Family(app=family["app"], stack=family["stack"], secret=family["secret"], longest_name=longest_name)
 
 
-def _issuers(provider: Provider, props: Properties, olds: Properties | None) -> list[Issuer]:
+def _issuers(context: Context, props: Properties, olds: Properties | None) -> list[Issuer]:
     """The issuer, and the one of before where its settings have changed: credentials of the family may be left there."""
     described = [props["issuer"]]
     if olds is not None and olds["issuer"] != props["issuer"]:
         described.append(olds["issuer"])
-    return [ISSUERS[each["kind"]](each["settings"], provider.config) for each in described]
+    return [ISSUERS[each["kind"]].build(each["settings"], context) for each in described]

@@ -6,6 +6,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import Resource
 
+from components.own_state import REVOCATION_PREFIX
 from components.provider import CredentialProvider, RevocationProvider
 from components.secret import Family, Secret
 
@@ -16,32 +17,49 @@ class Credential(Resource, module="rotation", name="Credential"):
     Attributes:
         credential_id: The provider's id.
         turn: Another one at every change of the counter.
+        salt: Secret. Keeps whoever sees a hash of a value that somebody thought of from guessing it.
         value: Secret.
         keyring: Secret. Every live credential of the family that this stack has minted.
     """
 
     credential_id: pulumi.Output[str]
     turn: pulumi.Output[str]
+    salt: pulumi.Output[str]
     value: pulumi.Output[str]
     keyring: pulumi.Output[list[Any]]
 
-    def __init__(self, secret: Secret, family: Family, generation: int, options: pulumi.ResourceOptions) -> None:
+    def __init__(
+        self,
+        secret: Secret,
+        family: Family,
+        generation: int,
+        options: pulumi.ResourceOptions,
+        *,
+        given: pulumi.Output[str] | None,
+        keep_from: int,
+    ) -> None:
         properties = {
             "family": {"app": family.app, "stack": family.stack, "secret": family.secret},
-            "issuer": {"kind": secret.issuer.kind, "settings": dict(secret.issuer.settings)},
+            "issuer": _issuer(secret),
             "generation": generation,
             "turn": None,
+            "salt": None,
             "credential_id": None,
             "created_at": None,
             "value": None,
             "keyring": None,
         }
+        if given is not None:
+            properties |= {"given": given, "keep_from": keep_from}
         super().__init__(
             CredentialProvider(),
             secret.name,
             properties,
             pulumi.ResourceOptions.merge(
-                options, pulumi.ResourceOptions(additional_secret_outputs=["value", "keyring"], retain_on_delete=True)
+                options,
+                pulumi.ResourceOptions(
+                    additional_secret_outputs=["given", "salt", "value", "keyring"], retain_on_delete=True
+                ),
             ),
         )
 
@@ -53,12 +71,14 @@ class Revocation(Resource, module="rotation", name="Revocation"):
         generation: The verified one.
         credential_id: The verified one.
         verified_at: RFC 3339.
+        alive: Old credentials that only their provider can end, and that it still accepted at the last look.
         unmanaged: Live credentials at the same provider that the program does not manage.
     """
 
     generation: pulumi.Output[int]
     credential_id: pulumi.Output[str]
     verified_at: pulumi.Output[str]
+    alive: pulumi.Output[list[Any]]
     unmanaged: pulumi.Output[list[Any]]
 
     def __init__(
@@ -77,7 +97,7 @@ class Revocation(Resource, module="rotation", name="Revocation"):
     ) -> None:
         properties = {
             "family": {"app": family.app, "stack": family.stack, "secret": family.secret},
-            "issuer": {"kind": secret.issuer.kind, "settings": dict(secret.issuer.settings)},
+            "issuer": _issuer(secret),
             "generation": generation,
             "credential_id": credential.credential_id,
             "keyring": credential.keyring,
@@ -88,14 +108,19 @@ class Revocation(Resource, module="rotation", name="Revocation"):
             "also": also,
             "proof_timeout": proof_timeout,
             "revoked": None,
+            "alive": None,
             "unmanaged": None,
         }
         super().__init__(
             RevocationProvider(),
-            f"revocation-{secret.name}",
+            f"{REVOCATION_PREFIX}{secret.name}",
             properties,
             pulumi.ResourceOptions.merge(
                 options,
                 pulumi.ResourceOptions(additional_secret_outputs=["keyring", "holdings"], retain_on_delete=True),
             ),
         )
+
+
+def _issuer(secret: Secret) -> dict[str, Any]:
+    return {"kind": secret.source.kind, "settings": dict(secret.source.settings)}

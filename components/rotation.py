@@ -2,7 +2,7 @@
 
 One component holds it all. The resources of one secret are its credential, probe, one Actions secret per repository, verification and
 revocation; each Fly app adds one resource for all its secrets, so that an app is written to and restarted once however many of them
-rotate. More would cost: the engine's time grows with the square of the resources of a stack.
+rotate. More would cost: the engine's time grows with the square of the resources of a stack. A value that Pulumi generates adds one.
 """
 
 import json
@@ -12,19 +12,27 @@ from typing import Any, TypeVar
 import pulumi
 import pulumi_command as command
 import pulumi_github as github
+import pulumi_random as random
+from pulumi.runtime.config import is_config_secret
 
-from components import operator_credentials, own_state, preflight
+from components import operator_credentials, own_state, preflight, staging
 from components import settings as configuration
-from components.errors import RefusedError
+from components import supplied as supplied_values
+from components.errors import OperatorError, RefusedError
+from components.fly.client import FlyClient
 from components.fly.resources import AppSecrets
-from components.issuers import LONGEST_NAMES
+from components.http import ApiError
+from components.issuers import ISSUERS
 from components.keyring import fingerprint
 from components.resources import Credential, Revocation
-from components.secret import Check, Family, FlySecret, RepositorySecret, Secret
-from components.settings import Settings
+from components.secret import Check, Family, FlySecret, Random, RepositorySecret, Secret, Supplied
+from components.settings import STAGED, Progress, Settings
+from components.staging import HeldBack
 from components.verification.check import SETTINGS_VARIABLE
 
 Result = TypeVar("Result")
+
+ALL = ["*"]  # every property
 
 # Relative, and the same on every machine: a path of this one would make every other machine run every check again. The engine starts
 # plugins in the folder of Pulumi.yaml.
@@ -46,11 +54,15 @@ class Rotation(pulumi.ComponentResource):
         secrets: Iterable[Secret],
         *,
         generations: Mapping[str, int],
+        supplied: Mapping[str, str],
+        progress: Mapping[str, Progress],
+        held_back: Mapping[str, HeldBack],
         unmanaged_to_revoke: Mapping[str, list[str]],
         operator_environment: Mapping[str, pulumi.Output[str]],
     ) -> None:
         super().__init__("molecule:rotation:Rotation", settings.app)
         self._settings = settings
+        self._supplied = supplied
         self._operator_environment = operator_environment
         self._child = pulumi.ResourceOptions(parent=self)
         rotated = [secret for secret in secrets if secret.name in generations]
@@ -59,17 +71,25 @@ class Rotation(pulumi.ComponentResource):
                 app=settings.app,
                 stack=pulumi.get_stack(),
                 secret=secret.name,
-                longest_name=LONGEST_NAMES[secret.issuer.kind],
+                longest_name=ISSUERS[secret.source.kind].longest_name,
             )
             for secret in rotated
         }
         credentials = {
-            secret.name: Credential(secret, families[secret.name], generations[secret.name], self._child)
+            secret.name: Credential(
+                secret,
+                families[secret.name],
+                generations[secret.name],
+                self._child,
+                given=self._given(secret, generations[secret.name]),
+                keep_from=progress.get(secret.name, Progress()).keep_from,
+            )
             for secret in rotated
         }
         probes = {
             secret.name: self._check(
                 f"probe-{secret.name}",
+                secret.name,
                 secret.probe,
                 generations[secret.name],
                 credential=credentials[secret.name],
@@ -78,6 +98,7 @@ class Rotation(pulumi.ComponentResource):
                 stdin=credentials[secret.name].value,
             )
             for secret in rotated
+            if secret.probe is not None
         }
         apps = {
             app: self._app(app, rotated, credentials, probes)
@@ -98,8 +119,13 @@ class Rotation(pulumi.ComponentResource):
                 holdings[str(repository)] = actions_secret.value.apply(lambda value: fingerprint(value or ""))
                 locations.append(actions_secret)
             subject = _subject(credential, holdings)
+            held = held_back.get(secret.name)
+            if held is not None and not held.has_verification:
+                self.secrets[secret.name] = pulumi.Output.from_input(_nothing_verified(secret, generation))
+                continue
             verification = self._check(
                 f"{own_state.VERIFICATION_PREFIX}{secret.name}",
+                secret.name,
                 secret.verification,
                 generation,
                 credential=credential,
@@ -107,7 +133,11 @@ class Rotation(pulumi.ComponentResource):
                 state_if_failed="the new value is delivered, every old credential is still alive and nothing was revoked.",
                 stdin=credential.value if secret.verification.takes_value else None,
                 after=locations,
+                unchanged=held is not None,
             )
+            if held is not None and not held.has_revocation:
+                self.secrets[secret.name] = pulumi.Output.from_input(_nothing_verified(secret, generation))
+                continue
             report: pulumi.Output[dict[str, Any]] = pulumi.Output.unsecret(verification.stdout).apply(json.loads)
             revocation = Revocation(
                 secret,
@@ -119,10 +149,27 @@ class Rotation(pulumi.ComponentResource):
                 holdings=holdings,
                 also=list(unmanaged_to_revoke.get(secret.name, ())),
                 proof_timeout=settings.revocation_timeout,
-                options=pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=[verification])),
+                options=pulumi.ResourceOptions.merge(
+                    self._child,
+                    pulumi.ResourceOptions(depends_on=[verification], ignore_changes=ALL if held is not None else None),
+                ),
             )
-            self.secrets[secret.name] = _metadata(secret, revocation)
+            self.secrets[secret.name] = _metadata(secret, revocation, staged=generation if held is not None else None)
         self.register_outputs({})
+
+    def _given(self, secret: Secret, generation: int) -> pulumi.Output[str] | None:
+        """The value of a generation that no provider mints."""
+        if isinstance(secret.source, Supplied):
+            return pulumi.Output.secret(self._supplied.get(secret.name, ""))
+        if isinstance(secret.source, Random):
+            generated = random.RandomBytes(
+                f"generated-{secret.name}",
+                length=secret.source.length,
+                keepers={"generation": str(generation)},
+                opts=self._child,
+            )
+            return pulumi.Output.secret(generated.hex if secret.source.encoding == "hex" else generated.base64)
+        return None
 
     def _app(
         self,
@@ -132,7 +179,7 @@ class Rotation(pulumi.ComponentResource):
         probes: Mapping[str, command.local.Command],
     ) -> AppSecrets:
         names = [secret.name for secret in secrets if FlySecret(app=app) in secret.fly]
-        after = pulumi.ResourceOptions(depends_on=[probes[name] for name in names])
+        after = pulumi.ResourceOptions(depends_on=[probes[name] for name in names if name in probes])
         values = {name: credentials[name].value for name in names}
         return AppSecrets(app, values, self._settings, pulumi.ResourceOptions.merge(self._child, after))
 
@@ -153,6 +200,7 @@ class Rotation(pulumi.ComponentResource):
     def _check(
         self,
         name: str,
+        secret: str,
         check: Check,
         generation: int,
         *,
@@ -161,9 +209,15 @@ class Rotation(pulumi.ComponentResource):
         state_if_failed: str,
         stdin: pulumi.Output[str] | None = None,
         after: list[pulumi.Resource] | None = None,
+        unchanged: bool = False,
     ) -> command.local.Command:
-        """A check that runs once for every subject, and again whenever it has failed."""
-        told = {"generation": generation, "settings": dict(check.settings), "state_if_failed": state_if_failed}
+        """A check that runs once for every subject, and again whenever it has failed. `unchanged`: it stays as it is in the state."""
+        told = {
+            "secret": secret,
+            "generation": generation,
+            "settings": dict(check.settings),
+            "state_if_failed": state_if_failed,
+        }
         about = pulumi.Output.all(subject=subject, credential_id=credential.credential_id)
         return command.local.Command(
             name,
@@ -174,12 +228,17 @@ class Rotation(pulumi.ComponentResource):
             },
             stdin=stdin,
             triggers=[subject],
-            add_previous_output_in_env=False,
+            # The report of the last success: a verification can tell whether this generation has been verified before.
+            add_previous_output_in_env=True,
             # Checks print no secret values; what they print is the operator's only sign of life for minutes.
             logging=command.local.Logging.STDERR,
             opts=pulumi.ResourceOptions.merge(
                 self._child,
-                pulumi.ResourceOptions(depends_on=after or [], additional_secret_outputs=["stdout", "stderr"]),
+                pulumi.ResourceOptions(
+                    depends_on=after or [],
+                    additional_secret_outputs=["stdout", "stderr"],
+                    ignore_changes=ALL if unchanged else None,
+                ),
             ),
         )
 
@@ -188,30 +247,48 @@ def _subject(credential: Credential, holdings: Mapping[str, pulumi.Output[str]])
     """What a verification is about: this turn of the credential, held by these locations.
 
     It triggers the verification, which repeats it in its report; the revocation compares. So a verification that ran while a location
-    still held another value (`--target`) counts for nothing. A hash of hashes of values of at least 128 random bits, hence no secret.
+    still held another value (`--target`) counts for nothing. A salted hash, hence no secret, not even where the value is a word.
     """
-    parts = [credential.turn, *(holdings[location] for location in sorted(holdings))]
+    parts = [credential.salt, credential.turn, *(holdings[location] for location in sorted(holdings))]
     return pulumi.Output.unsecret(pulumi.Output.all(*parts).apply(lambda values: fingerprint("\n".join(values))))
 
 
-def _metadata(secret: Secret, revocation: Revocation) -> pulumi.Output[dict[str, Any]]:
+def _metadata(secret: Secret, revocation: Revocation, *, staged: int | None) -> pulumi.Output[dict[str, Any]]:
     return pulumi.Output.all(
         generation=revocation.generation,
         credential_id=revocation.credential_id,
         verified_at=revocation.verified_at,
+        alive=revocation.alive,
         unmanaged=revocation.unmanaged,
     ).apply(
         lambda values: {
             **values,
             "generation": int(values["generation"]),
             "locations": [str(each) for each in secret.locations],
+            "staged": staged,
         }
     )
 
 
+def _nothing_verified(secret: Secret, staged: int) -> dict[str, Any]:
+    """The same where the first generation is only staged."""
+    return {
+        "generation": 0,
+        "credential_id": "",
+        "verified_at": "",
+        "alive": [],
+        "unmanaged": [],
+        "locations": [str(each) for each in secret.locations],
+        "staged": staged,
+    }
+
+
 def load_settings() -> Settings:
     """The stack's settings. Ends the program with what is wrong where something is."""
-    return _refusing(lambda: configuration.load(pulumi.Config().get, owner=pulumi.Config("github").get("owner")))
+    config = pulumi.Config()
+    old_values = config.get_object("oldValueExpiresAt")
+    owner = pulumi.Config("github").get("owner")
+    return _refusing(lambda: configuration.load(config.get, owner=owner, old_values=old_values))
 
 
 def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mapping[str, str]) -> None:
@@ -236,37 +313,75 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
     _refusing(lambda: configuration.assert_configured(secret for secret in secrets if secret.name in generations))
     progress = _refusing(own_state.progress)
     _refusing(lambda: configuration.assert_no_step_back(generations, progress))
+    supplied = _refusing(
+        lambda: supplied_values.values(
+            config.get_object("supplied"),
+            secrets,
+            generations=generations,
+            progress=progress,
+            encrypted=is_config_secret(config.full_key("supplied")),
+        )
+    )
+    rotated = [secret for secret in secrets if secret.name in generations]
     pending = [
         secret
-        for secret in secrets
-        if secret.name in generations
-        and progress.get(secret.name, configuration.Progress()).verified != generations[secret.name]
+        for secret in rotated
+        if (so_far := progress.get(secret.name, Progress())).verified != generations[secret.name]
+        or so_far.current != generations[secret.name]
     ]
     if pending:
-        _refusing(
+        _refusing(lambda: staging.assert_may_be_staged(pending, rollout=settings.rollout))
+        warnings = _refusing(
             lambda: preflight.check(
                 pending,
+                supplied=supplied,
+                progress=progress,
                 also=also,
                 control_plane_url=settings.control_plane_url,
                 tenant_app=settings.tenant_app,
                 config=_config_value,
             )
         )
+        for warning in warnings:
+            pulumi.log.warn(warning)
+    held_back = _refusing(lambda: _held_back(settings, rotated, generations, progress))
     rotation = Rotation(
         settings,
         secrets,
         generations=generations,
+        supplied=supplied,
+        progress=progress,
+        held_back=held_back,
         unmanaged_to_revoke=also,
         operator_environment=_operator_environment(),
     )
     pulumi.export("secrets", rotation.secrets)
 
 
+def _held_back(
+    settings: Settings, rotated: Iterable[Secret], generations: Mapping[str, int], progress: Mapping[str, Progress]
+) -> Mapping[str, HeldBack]:
+    """What a stack that stages does not verify in this update. Says so, in a preview too."""
+    if settings.rollout != STAGED:
+        return {}
+    try:
+        client = FlyClient(operator_credentials.find(operator_credentials.FLY, _config_value))
+        found = staging.held_back(client, rotated, generations, progress)
+    except ApiError as error:
+        raise RefusedError(str(error), next_step="`pulumi up` again once Fly answers.", contact=error.contact) from None
+    for name, held in found.items():
+        pulumi.log.warn(
+            f"{name} generation {generations[name]} is staged: {held.reason}. It is verified, and the old one revoked, by the first "
+            "`pulumi up` after every machine was restarted (by a deployment, or with `pulumi config set rollout rolling`)."
+        )
+    return found
+
+
 def _refusing(read: Callable[[], Result]) -> Result:
     """Turns a refusal into the engine's own error, which is shown without a traceback."""
     try:
         return read()
-    except RefusedError as error:
+    except OperatorError as error:
         raise pulumi.RunError(str(error)) from None
 
 

@@ -7,13 +7,14 @@ one generation, a *family* all generations of one secret of one stack at its pro
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 GENERATION_DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Issuer:
-    """Who mints the credential of a secret, and with which settings.
+    """The source of a secret whose credentials a provider mints.
 
     Attributes:
         kind: A key of `components.issuers.ISSUERS`.
@@ -22,6 +23,38 @@ class Issuer:
 
     kind: str
     settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """The source of a secret that Pulumi itself generates (pulumi-random), a new value for every generation.
+
+    Attributes:
+        length: Random bytes, before they are encoded.
+        encoding: `hex` or `base64` (the standard alphabet, padded). Takes effect at the next rotation.
+    """
+
+    length: int = 32
+    encoding: Literal["hex", "base64"] = "hex"
+
+    kind: ClassVar[str] = "given"
+    settings: ClassVar[Mapping[str, str]] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supplied:
+    """The source of a secret whose value the operator hands in: `pulumi config set --secret --path supplied.<NAME>`.
+
+    Attributes:
+        kind: A key of `components.issuers.ISSUERS`: who knows what a good value is, and whether an old one still lives.
+        settings: The keyword arguments of that issuer. No secret values.
+    """
+
+    kind: str = "given"
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+Source = Issuer | Random | Supplied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +104,23 @@ class Secret:
 
     Attributes:
         name: The name of the environment variable that consumers read.
-        issuer: Who mints it.
+        source: Where a new value comes from.
         fly: Fly apps that hold it. Delivered first.
         repositories: GitHub repositories that hold it. Delivered after every Fly app (the runbook: "Fly secrets first, then GHA").
         requires: Config keys that have to be set to rotate it, with their values.
-        probe: Proves that the credential is good, before it is delivered anywhere.
+        probe: Proves that the credential is good, before it is delivered anywhere. None where nothing could be asked.
         verification: Proves that the consumers work with the new value, before the old one is revoked.
+        may_be_staged: Whether machines may get it at their next restart, whoever causes that (`rollout: staged`).
     """
 
     name: str
-    issuer: Issuer
+    source: Source
     fly: tuple[FlySecret, ...]
     repositories: tuple[RepositorySecret, ...] = ()
     requires: Mapping[str, str] = field(default_factory=dict)
-    probe: Check
+    probe: Check | None = None
     verification: Check
+    may_be_staged: bool = False
 
     @property
     def locations(self) -> tuple[FlySecret | RepositorySecret, ...]:

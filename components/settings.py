@@ -6,11 +6,12 @@ Keys, types and defaults are described in `Pulumi.yaml`; what is here is what it
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from components.errors import RefusedError, refusals
 from components.secret import Secret
 
+ROLLING, STAGED = "rolling", "staged"
 # Go's time.ParseDuration, as Fly's expiry is read: hours, minutes and seconds are what makes sense here.
 GO_DURATION = re.compile("([0-9]+h)?([0-9]+m)?([0-9]+s)?")
 
@@ -38,9 +39,17 @@ class Settings:
     prove_use: bool
     resend_domain: str
     stripe_mode: str
+    stripe_account: str
+    stripe_webhook_secret: str
+    old_value_expires_at: Mapping[str, str]
     stripe_webhook_url: str
     stripe_connect: bool
     stripe_test_event: str
+    stripe_event_version: str
+    checkout_plan: str
+    checkout_host: str
+    checkout_return_url: str
+    rollout: str
     max_unavailable: float
     health_timeout: int
     org_timeout: int
@@ -50,12 +59,13 @@ class Settings:
     revocation_timeout: int
 
 
-def load(get: Callable[[str], str | None], *, owner: str | None) -> Settings:
+def load(get: Callable[[str], str | None], *, owner: str | None, old_values: object) -> Settings:
     """Reads and checks the settings.
 
     Args:
         get: Looks a key up; `Pulumi.yaml` has given it a value of the right type.
         owner: pulumi-github's own key `github:owner`.
+        old_values: The config key `oldValueExpiresAt`.
 
     Raises:
         RefusedError: With every setting that is wrong.
@@ -68,24 +78,28 @@ def load(get: Callable[[str], str | None], *, owner: str | None) -> Settings:
                 next_step="pulumi config set github:owner Molecule-AI",
             )
         )
-    profile = get("deployTokenProfile") or ""
-    if profile not in {"deploy", "deploy_organization"}:
-        errors.append(_wrong("deployTokenProfile", profile, "`deploy` or `deploy_organization`"))
+    chosen = {key: get(key) or "" for key in CHOICES}
+    errors.extend(
+        _wrong(key, chosen[key], " or ".join(f"`{each}`" for each in allowed))
+        for key, allowed in CHOICES.items()
+        if chosen[key] not in allowed
+    )
     expiry = get("deployTokenExpiry") or ""
     if not GO_DURATION.fullmatch(expiry) or not expiry.strip("0hms"):
         errors.append(_wrong("deployTokenExpiry", expiry, "a duration such as `8760h0m0s`"))
-    scope = get("neonKeyScope") or ""
-    if scope not in {"personal", "organization", "project"}:
-        errors.append(_wrong("neonKeyScope", scope, "`personal`, `organization` or `project`"))
-    mode = get("stripeMode") or ""
-    if mode not in {"live", "test"}:
-        errors.append(_wrong("stripeMode", mode, "`live` or `test`"))
     unavailable = _max_unavailable(get("maxUnavailable") or "")
     if unavailable is None:
         errors.append(
             _wrong(
                 "maxUnavailable", get("maxUnavailable"), "a number of machines such as `2`, or a share such as `33%`"
             )
+        )
+    expiries: dict[str, str] = {}
+    if isinstance(old_values, Mapping) and all(isinstance(each, str) for each in old_values.values()):
+        expiries = {str(name): str(each) for name, each in old_values.items()}
+    else:
+        errors.append(
+            _wrong("oldValueExpiresAt", old_values, "a map from secret to a time such as `2026-11-30T12:00:00Z`")
         )
     names = {key: get(key) or "" for key in NAMES}
     errors.extend(_wrong(key, name, "a name") for key, name in names.items() if not name)
@@ -101,25 +115,40 @@ def load(get: Callable[[str], str | None], *, owner: str | None) -> Settings:
         workflow=names["workflow"],
         workflow_ref=get("workflowRef") or "",
         deploy_token_app=names["deployTokenApp"],
-        deploy_token_profile=profile,
+        deploy_token_profile=chosen["deployTokenProfile"],
         deploy_token_expiry=expiry,
         org_owner_user_id=names["orgOwnerUserId"],
         neon_organization=get("neonOrganization") or "",
         neon_project=get("neonProject") or "",
-        neon_key_scope=scope,
+        neon_key_scope=chosen["neonKeyScope"],
         neon_branch_name=names["neonBranchName"],
         purge_mail_subject=names["purgeMailSubject"],
         prove_use=get("proveUse") == "true",
         resend_domain=get("resendDomain") or "",
-        stripe_mode=mode,
+        stripe_mode=chosen["stripeMode"],
+        stripe_account=get("stripeAccount") or "",
+        stripe_webhook_secret=chosen["stripeWebhookSecret"],
+        old_value_expires_at=expiries,
         stripe_webhook_url=get("stripeWebhookUrl") or "",
         stripe_connect=get("stripeConnect") == "true",
         stripe_test_event=names["stripeTestEvent"],
+        stripe_event_version=get("stripeEventVersion") or "",
+        checkout_plan=names["checkoutPlan"],
+        checkout_host=names["checkoutHost"],
+        checkout_return_url=get("checkoutReturnUrl") or "",
+        rollout=chosen["rollout"],
         max_unavailable=unavailable or 1,
         **{field: timeouts[key] for key, field in TIMEOUTS.items()},
     )
 
 
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "deployTokenProfile": ("deploy", "deploy_organization"),
+    "neonKeyScope": ("personal", "organization", "project"),
+    "stripeMode": ("live", "test"),
+    "stripeWebhookSecret": ("endpoint", "supplied"),
+    "rollout": (ROLLING, STAGED),
+}
 NAMES = (
     "app",
     "tenantApp",
@@ -131,6 +160,8 @@ NAMES = (
     "neonBranchName",
     "purgeMailSubject",
     "stripeTestEvent",
+    "checkoutPlan",
+    "checkoutHost",
 )
 TIMEOUTS = {
     "healthTimeout": "health_timeout",
@@ -264,10 +295,25 @@ class Progress:
     Attributes:
         current: The generation whose credential was minted last; 0 for none.
         verified: The generation verified last; 0 for none.
+        fingerprints: Of the values that the stack knows, by generation.
+        oldest_alive: The oldest generation that only its provider can end, and that was alive at the last look; 0 for none.
+        delivered: For every Fly app to which the current value was written, Fly's digest of it.
+        has_verification: Whether there is a verification in the state, whatever came of it.
+        has_revocation: Whether there is a revocation in the state.
     """
 
     current: int = 0
     verified: int = 0
+    fingerprints: Mapping[int, str] = field(default_factory=dict)
+    oldest_alive: int = 0
+    delivered: Mapping[str, str] = field(default_factory=dict)
+    has_verification: bool = False
+    has_revocation: bool = False
+
+    @property
+    def keep_from(self) -> int:
+        """Values of earlier generations are over."""
+        return min(self.verified, self.oldest_alive or self.verified)
 
 
 def assert_no_step_back(requested: Mapping[str, int], progress: Mapping[str, Progress]) -> None:

@@ -18,6 +18,7 @@ from components.operator_credentials import endpoint
 MACAROON_PREFIXES = ("fm1r_", "fm1a_", "fm2_")
 SCHEMES = {"bearer", "flyv1"}
 LOG_PAGES = 50
+CONFIGURING_EVENTS = frozenset({"launch", "update"})
 DELETED_STATES = frozenset({"destroyed", "destroying"})
 
 
@@ -83,6 +84,16 @@ class Machine:
     checks: tuple[MachineCheck, ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()
     updated_at: str = ""
+
+    @property
+    def configured_at(self) -> datetime | None:
+        """When it was created or updated last, None where its events do not say. Since then it boots with the secrets of that moment.
+
+        Not `updated_at`: that also moves when its state or the result of a check changes. And a mere restart is not enough: "existing
+        machines must be updated to pick up newer secrets" (Fly, "Apps resource").
+        """
+        moments = [event["timestamp"] for event in self.events if event.get("type") in CONFIGURING_EVENTS]
+        return datetime.fromtimestamp(max(moments) / 1000, UTC) if moments else None
 
     @property
     def metadata(self) -> Mapping[str, str]:

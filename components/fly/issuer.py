@@ -1,16 +1,16 @@
 """Fly deploy tokens as credentials of a family."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from components.errors import RefusedError
 from components.fly.client import FlyClient
 from components.http import ApiError
+from components.issuer import Issuer
 from components.keyring import Issued, Minted
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeployTokens:
+class DeployTokens(Issuer):
     """Mints, lists and revokes the tokens of one app.
 
     Attributes:
@@ -24,8 +24,6 @@ class DeployTokens:
     app: str
     profile: str
     expiry: str
-
-    proves_by_value: ClassVar[bool] = True
 
     def mint(self, name: str) -> Minted:
         """Mints a token.

@@ -4,8 +4,10 @@ The dotted names of this module and its class are kept in the state of every sta
 
 | event | AppSecrets |
 |---|---|
-| create | writes, rolls out |
-| counter bumped | update: writes, rolls out, or rolls back |
+| create | writes, rolls out; `rollout: staged`: only writes |
+| counter bumped | update: writes, rolls out, or rolls back; `rollout: staged`: only writes |
+| machines run with what was staged | update: takes note |
+| back to `rollout: rolling`, machines do not run with what was staged | update: rolls out |
 | counter back to the verified generation | update: brings its value back |
 | value changed by hand | update: writes again |
 | secret no longer managed | update: nothing |
@@ -14,6 +16,7 @@ The dotted names of this module and its class are kept in the state of every sta
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
@@ -21,7 +24,14 @@ from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 from components import operator_credentials
 from components.dynamic_provider import Properties, Provider, integer, same
 from components.fly.client import FlyClient
-from components.fly.rollout import Delivery, Rollout, RolloutPolicy, left_by_an_unfinished_rollout
+from components.fly.rollout import (
+    Delivery,
+    Rollout,
+    RolloutPolicy,
+    left_by_an_unfinished_rollout,
+    run_with_what_was_staged,
+)
+from components.settings import STAGED
 
 
 class AppSecretsProvider(Provider):
@@ -31,24 +41,34 @@ class AppSecretsProvider(Provider):
         return CreateResult(props["app"], self._deliver(props, olds={}, changed=_values(props)))
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
-        return DiffResult(changes=bool(self._changed(_olds, _news)) or _olds["names"] != _news["names"])
+        staged = _olds.get("staged") or {}
+        waiting = self._waiting(_olds)
+        rolls_out = bool(waiting) and not _is_staged(_news)
+        return DiffResult(
+            changes=rolls_out
+            or len(waiting) < len(staged)
+            or _olds["names"] != _news["names"]
+            or bool(self._changed(_olds, _news))
+        )
 
     def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
-        changed = self._changed(_olds, _news)
-        return UpdateResult(self._deliver(_news, olds=_olds, changed={name: _news[name] for name in changed}))
+        changed = {*self._changed(_olds, _news)}
+        if not _is_staged(_news):
+            changed |= self._waiting(_olds).keys() & set(_news["names"])
+        return UpdateResult(self._deliver(_news, olds=_olds, changed={name: _news[name] for name in sorted(changed)}))
 
     def _changed(self, olds: Properties, news: Properties) -> list[str]:
         """The managed secrets to write: those with another value, and those that somebody overwrote at Fly since our last write.
 
         All of them where a rollout did not finish or was rolled back: some machines have moved since the last delivery that succeeded,
-        others have not, and which value each runs with cannot be asked. One more rollout makes them equal.
+        others have not, and which value each runs with cannot be asked. One more rollout makes them equal; staging once more would not.
         """
         changed = [name for name in news["names"] if not same(olds.get(name), news[name])]
         if len(changed) == len(news["names"]):
             return changed
         client = self._client()
         finished = integer(olds.get("version") or 0)
-        if any(
+        if not _is_staged(news) and any(
             left_by_an_unfinished_rollout(machine, finished_version=finished)
             for machine in client.list_machines(news["app"])
         ):
@@ -58,17 +78,41 @@ class AppSecretsProvider(Provider):
         drifted = [name for name in news["names"] if name not in listed or listed[name].digest != written.get(name)]
         return sorted({*changed, *drifted})
 
+    def _waiting(self, olds: Properties) -> Properties:
+        """Of the secrets that are staged, those that a machine does not run with yet. Each with the value `before` ("": not known)."""
+        staged: Properties = olds.get("staged") or {}
+        if not staged:
+            return {}
+        machines, listed = self._client().list_machines(olds["app"]), self._client().list_secrets(olds["app"])
+        return {
+            name: entry
+            for name, entry in staged.items()
+            if not run_with_what_was_staged(
+                machines, staged_at=entry["at"], digest=olds["digests"][name], listed=listed.get(name)
+            )
+        }
+
     def _deliver(self, props: Properties, *, olds: Properties, changed: Mapping[str, str]) -> Properties:
-        previous = _values(olds) if olds else {}
         finished = integer(olds.get("version") or 0)
         delivery = Delivery(version=finished, digests={}, machines=())
+        waiting = self._waiting(olds)
+        # What machines run with: the way back.
+        previous = {**_values(olds), **{name: entry["before"] for name, entry in waiting.items()}}
+        previous = {name: value for name, value in previous.items() if value}
         if changed:
             rollout = Rollout(self._client(), props["app"], _policy(props["policy"]), report=_report)
-            delivery = rollout.deliver(changed, previous=previous, finished_version=finished)
+            if _is_staged(props):
+                delivery = replace(rollout.stage(changed), version=finished)
+                staged = {name: {"before": previous.get(name, ""), "at": delivery.written_at[name]} for name in changed}
+                waiting = {**waiting, **staged}
+            else:
+                delivery = rollout.deliver(changed, previous=previous, finished_version=finished)
+                waiting = {}
         return {
             **props,
             "version": str(delivery.version),
             "digests": {name: {**(olds.get("digests") or {}), **delivery.digests}[name] for name in props["names"]},
+            "staged": {name: entry for name, entry in waiting.items() if name in props["names"]},
         }
 
     def _client(self) -> FlyClient:
@@ -82,7 +126,11 @@ def _report(line: str) -> None:
 
 
 def _values(props: Properties) -> dict[str, str]:
-    return {name: props[name] for name in props["names"]}
+    return {name: props[name] for name in props.get("names") or ()}
+
+
+def _is_staged(props: Properties) -> bool:
+    return bool(props["policy"]["rollout"] == STAGED)
 
 
 def _policy(policy: Mapping[str, Any]) -> RolloutPolicy:

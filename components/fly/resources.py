@@ -22,16 +22,19 @@ class AppSecrets(Resource, module="fly", name="AppSecrets"):
             "policy": {
                 "max_unavailable": str(settings.max_unavailable),
                 "health_timeout": str(settings.health_timeout),
+                "rollout": settings.rollout,
             },
             "version": None,
             "digests": None,
+            "staged": None,
         }
         super().__init__(
             AppSecretsProvider(),
             app,
             properties,
             pulumi.ResourceOptions.merge(
-                options, pulumi.ResourceOptions(additional_secret_outputs=sorted(values), retain_on_delete=True)
+                options,
+                pulumi.ResourceOptions(additional_secret_outputs=[*sorted(values), "staged"], retain_on_delete=True),
             ),
         )
 

@@ -7,10 +7,10 @@ failure the app is as it was before.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Event, Thread
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from components.errors import OperatorError
-from components.fly.client import FlyClient, Machine
+from components.fly.client import AppSecret, FlyClient, Machine
 from components.http import ApiError
 
 # Written into each machine's metadata: the secrets version it was last moved to. Fly has no field of its own for that, and a rollout
@@ -58,18 +58,21 @@ class Delivery:
         version: The app's secrets version that every machine runs with.
         digests: Fly's digest of each secret that was written.
         machines: The machines that were restarted.
+        written_at: For secrets that were only staged: when, RFC 3339 by Fly's clock, "" where Fly does not say.
     """
 
     version: int
     digests: Mapping[str, str]
     machines: tuple[str, ...]
+    written_at: Mapping[str, str] = field(default_factory=dict)
 
 
 class MachineFailedError(Exception):
     """A machine that did not get healthy with the new values, or could not be moved."""
 
-    def __init__(self, machine_id: str, reason: str) -> None:
+    def __init__(self, machine_id: str, reason: str, *, contact: str = "") -> None:
         super().__init__(machine_id, reason)
+        self.contact = contact
         self.machine_id = machine_id
         self.reason = reason
 
@@ -113,6 +116,35 @@ def health(machine: Machine, *, since: datetime | None) -> str:
         if since is not None and check.updated_at and datetime.fromisoformat(check.updated_at) < since:
             return f"health check {check.name} has not run since the restart"
     return ""
+
+
+def has_booted_since(machine: Machine, moment: datetime) -> bool:
+    """Whether a machine has got the secrets of `moment`, by Fly's clock. False where Fly does not say."""
+    return machine.configured_at is not None and machine.configured_at >= moment
+
+
+def run_with_what_was_staged(
+    machines: Iterable[Machine], *, staged_at: str, digest: str, listed: AppSecret | None
+) -> bool:
+    """Whether the machines run with a secret that was staged.
+
+    Args:
+        machines: All of the app.
+        staged_at: When it was staged, by Fly's clock, "" where Fly did not say.
+        digest: What Fly called the staged value.
+        listed: The secret now. Where it is another one, by hand or by a rollout that failed and brought a value back, at least one machine has
+            to have booted before that: it shows what the others ran with.
+    """
+    if not staged_at:
+        return False
+    machines = list(machines)
+    if not all(has_booted_since(machine, datetime.fromisoformat(staged_at)) for machine in machines):
+        return False
+    if listed is not None and listed.digest == digest:
+        return True
+    if listed is None or not listed.updated_at:
+        return False
+    return any(not has_booted_since(machine, datetime.fromisoformat(listed.updated_at)) for machine in machines)
 
 
 def crash_loop(machine: Machine) -> str:
@@ -185,7 +217,8 @@ class Rollout:
             raise OperatorError(
                 f"The secrets {', '.join(sorted(values))} could not be delivered: {error}.",
                 state="no secret was written; no machine was restarted. Every old credential is still alive.",
-                next_step="`pulumi up` again once Fly answers (status.flyio.net).",
+                next_step="`pulumi up` again once Fly answers.",
+                contact=error.contact,
             ) from error
         try:
             written = self._client.write_secrets(self._app, values)
@@ -207,6 +240,33 @@ class Rollout:
             version=written.version,
             digests={name: digests[name] for name in values},
             machines=tuple(machine.machine_id for machine in machines),
+        )
+
+    def stage(self, values: Mapping[str, str]) -> Delivery:
+        """Writes `values` and restarts nothing: machines get them at their next restart, whoever causes it.
+
+        Raises:
+            OperatorError: The write failed.
+        """
+        try:
+            written = self._client.write_secrets(self._app, values)
+        except ApiError as error:
+            raise self._not_written(error, values) from error
+        self._report(f"secrets version {written.version} of {self._app} staged; no machine was restarted")
+        try:
+            listed = self._client.list_secrets(self._app)
+        except ApiError as error:
+            raise OperatorError(
+                f"The secrets {', '.join(sorted(values))} are staged, but could not be looked at: {error}.",
+                state="Fly has the new values, and machines get them when they restart. Every old credential is still alive.",
+                next_step="`pulumi up` again: it stages the same values once more.",
+                contact=error.contact,
+            ) from error
+        return Delivery(
+            version=written.version,
+            digests={name: listed[name].digest for name in values},
+            machines=(),
+            written_at={name: listed[name].updated_at for name in values},
         )
 
     def _machines_to_move(self, finished_version: int) -> list[Machine]:
@@ -299,7 +359,7 @@ class Rollout:
                 not_yet_there = error.status == httpx.codes.PRECONDITION_FAILED
                 if not (not_yet_there or (error.transient and unchanged)) or time.monotonic() > deadline:
                     reason = str(error) if unchanged else "somebody else changed it during the rollout"
-                    raise MachineFailedError(machine.machine_id, reason) from error
+                    raise MachineFailedError(machine.machine_id, reason, contact=error.contact) from error
                 time.sleep(error.retry_after or POLL_SECONDS)
 
     def _await_health(self, before: Machine, updated: Machine) -> None:
@@ -343,7 +403,7 @@ class Rollout:
             except ApiError as error:
                 held = error.status == 409  # noqa: PLR2004
                 if not (held or error.transient) or time.monotonic() > deadline:
-                    raise MachineFailedError(machine.machine_id, str(error)) from error
+                    raise MachineFailedError(machine.machine_id, str(error), contact=error.contact) from error
                 time.sleep(error.retry_after or 2 * POLL_SECONDS)
         ended = Event()
         renewal = Thread(target=self._renew, args=(machine.machine_id, nonce, ended))
@@ -380,6 +440,7 @@ class Rollout:
                 f"from Fly; restarted machines: {', '.join(sorted(set(moved))) or 'none'}, all others still run with the old value. "
                 "Every old credential is still alive.",
                 next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential.",
+                contact=error.contact,
             )
         try:
             version = self._client.write_secrets(self._app, restored).version
@@ -392,12 +453,14 @@ class Rollout:
                 state=f"machines {', '.join(sorted(set(moved))) or 'none'} may run with either value; every old and every new credential "
                 "is still alive, so both values work.",
                 next_step="mend what made the machine fail, then `pulumi up`: it delivers again to every machine.",
+                contact=second.contact or error.contact,
             )
         return OperatorError(
             f"The rollout of {names} to Fly app {self._app} failed: {error}.",
             state=f"{self._app} is as before: the values that this stack had delivered are back, on every machine. "
             "Every old credential is still alive.",
             next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential, without minting again.",
+            contact=error.contact,
         )
 
     def _not_written(self, error: ApiError, values: Mapping[str, str]) -> OperatorError:
@@ -405,7 +468,8 @@ class Rollout:
         return OperatorError(
             f"The secrets {', '.join(sorted(values))} could not be delivered: {error}.",
             state=f"{maybe}; no machine was restarted. Every old credential is still alive.",
-            next_step="`pulumi up` again once Fly answers (status.flyio.net).",
+            next_step="`pulumi up` again once Fly answers.",
+            contact=error.contact,
         )
 
 

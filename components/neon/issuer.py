@@ -1,16 +1,16 @@
 """Neon API keys as credentials of a family."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from components.errors import RefusedError
 from components.http import ApiError
+from components.issuer import Issuer
 from components.keyring import Issued, Minted
 from components.neon.client import NeonClient
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApiKeys:
+class ApiKeys(Issuer):
     """Mints, lists and revokes keys of one scope.
 
     Attributes:
@@ -22,8 +22,6 @@ class ApiKeys:
     client: NeonClient
     organization_id: str
     project_id: str
-
-    proves_by_value: ClassVar[bool] = True
 
     def mint(self, name: str) -> Minted:
         """Mints a key."""

@@ -18,6 +18,7 @@ PAGE = 100
 RESTRICTED = "restricted_api_key"
 INVALID = "invalid_api_key"
 INVALID_TEXT = "API key is invalid"
+RECORD_MEMBERS = ("record", "name", "type", "status", "value")
 
 
 def _failure(response: httpx.Response) -> Failure | None:
@@ -46,6 +47,7 @@ class Email:
 
     Attributes:
         email_id: Resend's id.
+        sender: As Resend shows it, `Name <address>` or an address alone.
         subject: As it was sent.
         to: Receivers.
         last_event: queued, sent, delivered, bounced, …
@@ -53,10 +55,62 @@ class Email:
     """
 
     email_id: str
+    sender: str
     subject: str
     to: tuple[str, ...]
     last_event: str
     created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainRecord:
+    """A DNS record that Resend wants a domain to have.
+
+    Attributes:
+        record: What it is for: SPF, DKIM, Receiving, Tracking or TrackingCAA. Resend asks for no DMARC record.
+        name: As Resend shows it, which may leave the domain out.
+        type: MX, TXT, CNAME or CAA.
+        status: not_started, pending, verified, failed or temporary_failure.
+        value: What it has to hold.
+    """
+
+    record: str
+    name: str
+    type: str
+    status: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """A domain of the account.
+
+    Attributes:
+        domain_id: Resend's id.
+        name: The very domain: one above or below it is another.
+        status: not_started, pending, verified, failed, partially_verified or partially_failed.
+        sending: Whether mail may be sent from it. True where Resend does not say.
+        records: What Resend looks for in the DNS. Empty in a list.
+    """
+
+    domain_id: str
+    name: str
+    status: str
+    sending: bool = True
+    records: tuple[DomainRecord, ...] = ()
+
+
+def _domain(body: dict[str, Any]) -> Domain:
+    return Domain(
+        domain_id=body["id"],
+        name=body["name"],
+        status=body["status"],
+        sending=(body.get("capabilities") or {}).get("sending") != "disabled",
+        records=tuple(
+            DomainRecord(**{member: str(each.get(member) or "") for member in RECORD_MEMBERS})
+            for each in body.get("records") or ()
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -112,10 +166,19 @@ class ResendClient:
 
     def domain_id(self, name: str) -> tuple[str, str] | None:
         """The id and the status of a domain, None where the account does not have it."""
-        for domain in self._pages("/domains", operation="list the domains"):
-            if domain["name"] == name:
-                return str(domain["id"]), str(domain["status"])
+        for domain in self.domains():
+            if domain.name == name:
+                return domain.domain_id, domain.status
         return None
+
+    def domains(self) -> list[Domain]:
+        """The domains of the account, without their DNS records."""
+        return [_domain(each) for each in self._pages("/domains", operation="list the domains")]
+
+    def domain(self, domain_id: str) -> Domain:
+        """A domain with its DNS records."""
+        path = f"/domains/{domain_id}"
+        return _domain(self._call("GET", path, operation=f"read domain {domain_id}", policy=REPEATABLE).json())
 
     def emails_since(self, moment: datetime) -> list[Email]:
         """The newest mails, as far as they are younger than `moment`; one page."""
@@ -125,6 +188,7 @@ class ResendClient:
         mails = [
             Email(
                 email_id=each["id"],
+                sender=each.get("from") or "",
                 subject=each.get("subject") or "",
                 to=tuple(each.get("to") or ()),
                 last_event=each.get("last_event") or "",

@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import ClassVar
 
 from components.errors import RefusedError
 from components.http import ApiError
+from components.issuer import Issuer
 from components.keyring import Issued, Minted
 from components.resend.client import ResendClient
 
 
 @dataclass(frozen=True, kw_only=True)
-class SendingKeys:
+class SendingKeys(Issuer):
     """Mints, lists and deletes keys that may only send mail for one domain.
 
     Attributes:
@@ -21,8 +21,6 @@ class SendingKeys:
 
     client: ResendClient
     domain: str
-
-    proves_by_value: ClassVar[bool] = True
 
     def mint(self, name: str) -> Minted:
         """Mints a key for the domain."""

@@ -1,8 +1,8 @@
 """A client of the Stripe API that a rotation needs. No Pulumi here.
 
 Source: Stripe's API reference and OpenAPI document, "Webhook Endpoints", "Account", "Balance", "Idempotent requests". Stripe's own messages
-show the last characters of a key, so none of them gets into an error: only its codes do. A refused key is 401; a 403 comes from a key that is
-alive and lacks a permission.
+show the last characters of a key, so none of them gets into an error: only its codes do, and the name of a permission. A refused key is 401;
+a 403 comes from a key that is alive and lacks a permission.
 """
 
 import re
@@ -21,6 +21,8 @@ from components.operator_credentials import endpoint
 VERSION = "2026-08-26.dahlia"  # whatever the account's default is, answers have the form that this client reads
 PAGE = 100  # the largest
 CODE = re.compile(r"[a-z0-9_]{1,64}")
+# As Stripe words a 403: which permission would allow the request.
+PERMISSION = re.compile(r"'(rak_[a-z_]{1,60})' permission")
 MEANINGS: Mapping[int, str] = {
     401: "the key is refused",
     403: "the key is alive, but lacks the permission",
@@ -40,6 +42,8 @@ def _failure(response: httpx.Response) -> Failure | None:
     error = body.get("error") if isinstance(body, dict) else None
     named = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
     codes = [each for each in named if isinstance(each, str) and CODE.fullmatch(each)]
+    if isinstance(error, dict) and (permission := PERMISSION.search(str(error.get("message")))):
+        codes.insert(0, permission[1])
     meaning = MEANINGS.get(response.status_code, "")
     return Failure(status=response.status_code, reason=": ".join([*([meaning] if meaning else []), ", ".join(codes)]))
 
@@ -119,6 +123,16 @@ class StripeClient:
     def account(self) -> str:
         """The id of the account that the key belongs to. A restricted key may lack the permission (403)."""
         return str(self._call("GET", "/v1/account", operation="read the account of the key").json()["id"])
+
+    def authenticates(self) -> bool:
+        """Whether Stripe takes the key. One that lacks the permission (403) is alive; any other failure tells neither."""
+        try:
+            self._call("GET", "/v1/balance", operation="see whether the key is taken")
+        except ApiError as error:
+            if not error.refused and error.status != httpx.codes.FORBIDDEN:
+                raise
+            return not error.refused
+        return True
 
     def livemode(self) -> bool:
         """Whether the key is of live mode. Where it may not read the balance (403), what it begins with tells."""

@@ -13,6 +13,7 @@ import httpx
 
 from components.errors import RefusedError
 from components.http import ApiError
+from components.issuer import Issuer
 from components.keyring import Issued, Minted
 from components.stripe.client import LIVE, TEST, StripeClient, WebhookEndpoint
 
@@ -26,7 +27,7 @@ def webhook_url(configured: str, control_plane_url: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebhookEndpoints:
+class WebhookEndpoints(Issuer):
     """Clones, lists and deletes the webhook endpoints of one URL.
 
     Attributes:

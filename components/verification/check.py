@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from components.errors import OperatorError
+from components.clock import now
+from components.errors import OperatorError, help_line
 from components.http import ApiError
-from components.lifecycle import now
 
 SETTINGS_VARIABLE = "ROTATION_CHECK"
+LAST_REPORT_VARIABLE = "PULUMI_COMMAND_STDOUT"
 POLL_SECONDS = 1.0
 
 
@@ -24,7 +25,15 @@ _ending = threading.Event()
 
 
 class CheckFailedError(Exception):
-    """A consumer does not work, or could not be shown to work. The text is for the operator; never holds a secret value."""
+    """A consumer does not work, or could not be shown to work. The text is for the operator; never holds a secret value.
+
+    Attributes:
+        contact: Whom to call where a provider refused or is down; "" for nobody.
+    """
+
+    def __init__(self, text: str, *, contact: str = "") -> None:
+        super().__init__(text)
+        self.contact = contact
 
 
 class EndedError(CheckFailedError):
@@ -72,42 +81,60 @@ class Subject:
     """What a check is about.
 
     Attributes:
+        secret: The name of the secret.
         generation: Of the credential that is checked.
         credential_id: The provider's id of it.
+        verified_before: Whether this check has succeeded for this generation before.
     """
 
+    secret: str
     generation: int
     credential_id: str
+    verified_before: bool = False
 
 
-def run(secret: str, verify: Callable[[Mapping[str, Any], Subject], None]) -> NoReturn:
+def run(verify: Callable[[Mapping[str, Any], Subject], None]) -> NoReturn:
     """Runs a check as a process: settings in, report out, exit status 0 or 1.
 
     Args:
-        secret: The name of the secret, for messages.
         verify: Gets its settings and the subject; raises CheckFailedError, OperatorError or ApiError.
     """
     # Ended from outside: unwind, so that whatever was made is cleaned up. What a kill leaves, the next check of the kind deletes.
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     settings = json.loads(os.environ[SETTINGS_VARIABLE])
+    subject = Subject(
+        secret=settings["secret"],
+        generation=settings["generation"],
+        credential_id=settings["credential_id"],
+        verified_before=_last_report().get("generation") == settings["generation"],
+    )
+    about = f"{subject.secret} generation {subject.generation}"
     try:
-        verify(
-            settings["settings"], Subject(generation=settings["generation"], credential_id=settings["credential_id"])
-        )
+        verify(settings["settings"], subject)
     except (CheckFailedError, ApiError) as error:
         print(
-            f"{secret} generation {settings['generation']}: {error}\n"
+            f"{about}: {error}\n"
             f"  State: {settings['state_if_failed']}\n"
-            f"  Next:  mend that, then `pulumi up`: it checks again, without minting again.",
+            f"  Next:  mend that, then `pulumi up`: it checks again, without minting again."
+            f"{help_line(error.contact)}",
             file=sys.stderr,
         )
         sys.exit(1)
     except OperatorError as error:
-        print(f"{secret} generation {settings['generation']}: {error}", file=sys.stderr)
+        print(f"{about}: {error}", file=sys.stderr)
         sys.exit(1)
     print(json.dumps({"generation": settings["generation"], "subject": settings["subject"], "verified_at": now()}))
     sys.exit(0)
+
+
+def _last_report() -> Mapping[str, Any]:
+    """What this check printed when it last succeeded; the command plugin hands it back."""
+    try:
+        report = json.loads(os.environ.get(LAST_REPORT_VARIABLE) or "{}")
+    except ValueError:
+        return {}
+    return report if isinstance(report, dict) else {}
 
 
 def _end(*_: object) -> NoReturn:
@@ -127,6 +154,7 @@ def together(checks: Mapping[str, Check]) -> None:
         CheckFailedError: With every check that failed.
     """
     failures: list[str] = []
+    contacts: set[str] = set()
     with ThreadPoolExecutor(max_workers=len(checks)) as pool:
         futures = {pool.submit(check): name for name, check in checks.items()}
         for future in as_completed(futures):
@@ -137,8 +165,9 @@ def together(checks: Mapping[str, Check]) -> None:
             except (CheckFailedError, ApiError) as error:
                 _ending.set()
                 failures.append(f"{futures[future]}: {error}")
+                contacts |= {error.contact} - {""}
             except BaseException:
                 _ending.set()
                 raise
     if failures:
-        raise CheckFailedError("; ".join(sorted(failures)))
+        raise CheckFailedError("; ".join(sorted(failures)), contact="; ".join(sorted(contacts)))

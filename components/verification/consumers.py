@@ -7,7 +7,7 @@ from datetime import datetime
 
 from components.control_plane.client import ControlPlaneClient, Org
 from components.fly.client import FlyClient
-from components.fly.rollout import health, should_run
+from components.fly.rollout import has_booted_since, health, should_run
 from components.http import ApiError
 from components.verification.check import CheckFailedError, Deadline, progress
 
@@ -27,7 +27,7 @@ def machines_run_the_new_value(fly: FlyClient, app: str, secret: str) -> str:
     written = written_at(fly, app, secret)
     machines = fly.list_machines(app)
     for machine in machines:
-        if not machine.updated_at or datetime.fromisoformat(machine.updated_at) < written:
+        if not has_booted_since(machine, written):
             raise CheckFailedError(f"machine {machine.machine_id} of {app} still runs with the value before")
         if should_run(machine) and (reason := health(machine, since=None)):
             raise CheckFailedError(f"machine {machine.machine_id} of {app} is not healthy: {reason}")

@@ -147,4 +147,4 @@ def earlier_runs_are_finished(github: GitHubClient, settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    check.run(SECRET, verify)
+    check.run(verify)

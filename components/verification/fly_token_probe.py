@@ -15,9 +15,11 @@ def probe(settings: Mapping[str, Any], _subject: check.Subject) -> None:
     try:
         FlyClient(token=sys.stdin.read()).list_machines(app)
     except ApiError as error:
-        raise check.CheckFailedError(f"the new token cannot list the machines of {app}: {error}") from None
+        raise check.CheckFailedError(
+            f"the new token cannot list the machines of {app}: {error}", contact=error.contact
+        ) from None
     check.progress(f"the new token lists the machines of {app}")
 
 
 if __name__ == "__main__":
-    check.run("FLY_API_TOKEN", probe)
+    check.run(probe)

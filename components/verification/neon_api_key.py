@@ -104,4 +104,4 @@ def org_gets_a_branch(control_plane: ControlPlaneClient, neon: NeonClient, setti
 
 
 if __name__ == "__main__":
-    check.run(SECRET, verify)
+    check.run(verify)

@@ -15,11 +15,11 @@ def probe(settings: Mapping[str, Any], _subject: check.Subject) -> None:
     try:
         reaches = NeonClient(sys.stdin.read()).can_see_project(project)
     except ApiError as error:
-        raise check.CheckFailedError(f"Neon does not take the new key: {error}") from None
+        raise check.CheckFailedError(f"Neon does not take the new key: {error}", contact=error.contact) from None
     if not reaches:
         raise check.CheckFailedError(f"the new key does not reach project {project}")
     check.progress(f"the new key reaches project {project}")
 
 
 if __name__ == "__main__":
-    check.run("NEON_API_KEY", probe)
+    check.run(probe)

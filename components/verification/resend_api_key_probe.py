@@ -14,11 +14,13 @@ def probe(_settings: Mapping[str, Any], _subject: check.Subject) -> None:
     try:
         known = ResendClient(sys.stdin.read()).authenticates()
     except ApiError as error:
-        raise check.CheckFailedError(f"Resend did not say whether it knows the new key: {error}") from None
+        raise check.CheckFailedError(
+            f"Resend did not say whether it knows the new key: {error}", contact=error.contact
+        ) from None
     if not known:
         raise check.CheckFailedError("Resend does not know the new key")
     check.progress("Resend knows the new key")
 
 
 if __name__ == "__main__":
-    check.run("RESEND_API_KEY", probe)
+    check.run(probe)

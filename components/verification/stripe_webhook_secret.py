@@ -3,9 +3,13 @@
 The secret comes on standard input.
 
 1. Every machine of the control plane has booted since the secret was written, and is healthy.
-2. Stripe's new endpoint is enabled.
+2. Where the secret is that of a new endpoint: Stripe has the endpoint, and it is enabled. Where an operator rolled it in the Dashboard, Stripe
+   is not asked: that needs no key of Stripe.
 3. An event that is signed with the new secret and posted as Stripe would gets a 2xx.
 4. The same event, signed with a random secret, gets exactly 400. Without this, a control plane that checks no signature would pass.
+
+All of it within the window in which Stripe signs with the old secret, too, where there is one. After it, a control plane that passes has been
+refusing events all the same, until it got the new secret; so that is refused, before the checks and after them.
 
 `stripe trigger` and `stripe listen` prove nothing here: `listen` signs with a secret of its own. Signature: Stripe's documentation, "Verify
 webhook signatures manually".
@@ -29,11 +33,12 @@ from components.http import REPEATABLE, Api, ApiError
 from components.operator_credentials import endpoint
 from components.stripe.client import StripeClient, WebhookEndpoint
 from components.stripe.issuer import webhook_url
+from components.stripe.old_value import moment, readable, utc_now
+from components.stripe.signing_secrets import SECRET, window_is_over
 from components.verification import check
 from components.verification.check import CheckFailedError, Subject
 from components.verification.consumers import machines_run_the_new_value
 
-SECRET = "STRIPE_WEBHOOK_SECRET"  # noqa: S105 - a name
 # Seconds. Consumers take a signature for 300 s (Stripe's libraries), in which all tries of one event have to fit.
 PATIENCE = 20
 
@@ -47,29 +52,52 @@ class Settings:
         url: The control plane.
         webhook_url: Where Stripe posts to; "" for `/webhooks/stripe` of the control plane.
         event_type: The type of the event that is posted: one that the control plane takes and does nothing about.
+        endpoint: Whether the secret is that of a new endpoint, whose id is the credential's; else an operator rolled it in the Dashboard.
+        window_ends_at: Until when Stripe signs with the old secret, too, RFC 3339; "" where there is no window.
+        api_version: Without an endpoint to ask about: the version that its events are rendered in; "" names none in the event.
+        livemode: Without an endpoint to ask about: whether it is of live mode.
     """
 
     app: str
     url: str
     webhook_url: str
     event_type: str
+    endpoint: bool = True
+    window_ends_at: str = ""
+    api_version: str = ""
+    livemode: bool = True
 
 
 def verify(raw: Mapping[str, Any], subject: Subject) -> None:
     """Runs all checks. Raises CheckFailedError with every one that failed."""
     settings = Settings(**raw)
     value = sys.stdin.read()
+    # What has been verified in time may be verified again at any time.
+    window_ends_at = "" if subject.verified_before else settings.window_ends_at
+    assert_window_is_open(window_ends_at)
     fly = FlyClient(token=operator_credentials.find(operator_credentials.FLY))
-    stripe = StripeClient(operator_credentials.find(operator_credentials.STRIPE))
+    stripe = StripeClient(operator_credentials.find(operator_credentials.STRIPE)) if settings.endpoint else None
     url = webhook_url(settings.webhook_url, endpoint("CONTROL_PLANE_URL", settings.url))
     check.together(
         {
             "machines": lambda: machines_run_the_new_value(fly, settings.app, SECRET),
             "signed events": lambda: only_the_new_secret_is_believed(
-                stripe, url, value, settings.event_type, subject.credential_id
+                url, value, example(settings, stripe, subject.credential_id)
             ),
         }
     )
+    assert_window_is_open(window_ends_at)
+
+
+def assert_window_is_open(ends_at: str) -> None:
+    """Raises CheckFailedError once the window is over, with what to do. "" is no window."""
+    if not ends_at:
+        return
+    end, now = moment(SECRET, ends_at), utc_now()
+    if end <= now:
+        over = window_is_over(end)
+        raise CheckFailedError(f"{over.happened.rstrip('.')}: {over.next_step}")
+    check.progress(f"Stripe signs with the old secret, too, for another {readable(end - now)}")
 
 
 def enabled_endpoint(stripe: StripeClient, endpoint_id: str) -> WebhookEndpoint:
@@ -82,14 +110,24 @@ def enabled_endpoint(stripe: StripeClient, endpoint_id: str) -> WebhookEndpoint:
     return found
 
 
-def only_the_new_secret_is_believed(
-    stripe: StripeClient, url: str, secret: str, event_type: str, endpoint_id: str
-) -> str:
-    """An event signed with the secret is taken; signed with another one it is refused."""
+def example(settings: Settings, stripe: StripeClient | None, endpoint_id: str) -> bytes:
+    """An event as Stripe renders it for the endpoint.
+
+    Args:
+        settings: Says how, where Stripe is not asked.
+        stripe: Who is asked about the endpoint; None for nobody.
+        endpoint_id: Which one.
+    """
+    if stripe is None:
+        return event(settings.event_type, api_version=settings.api_version, livemode=settings.livemode)
     registered = enabled_endpoint(stripe, endpoint_id)
     # Some of Stripe's libraries refuse an event of another version than those that Stripe sends.
     version = registered.api_version or stripe.default_version()
-    body = event(event_type, api_version=version, livemode=registered.livemode)
+    return event(settings.event_type, api_version=version, livemode=registered.livemode)
+
+
+def only_the_new_secret_is_believed(url: str, secret: str, body: bytes) -> str:
+    """An event signed with the secret is taken; signed with another one it is refused."""
     status = post(url, body, secret)
     if not httpx.codes.is_success(status):
         raise CheckFailedError(f"an event signed with the new secret got {status} from {url}, and not 2xx")
@@ -143,4 +181,4 @@ def post(url: str, body: bytes, secret: str) -> int:
 
 
 if __name__ == "__main__":
-    check.run(SECRET, verify)
+    check.run(verify)

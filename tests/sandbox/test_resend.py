@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,8 @@ import jsonschema
 import pytest
 import resend
 
+from components.resend.client import ResendClient
+from components.resend.sender import SenderAddresses
 from tests.sandbox.running import until
 
 if TYPE_CHECKING:
@@ -150,7 +155,11 @@ def test_the_domain_and_what_can_be_wrong_with_it(sandbox: Sandbox) -> None:
     message = f"The {DOMAIN} domain is not verified. Please, add and verify your domain on https://resend.com/domains"
     for setting, status in (("resend__domain_unverified", "pending"), ("resend__domain_failed", "failed")):
         with sandbox.setting(**{setting: DOMAIN}):
-            assert good(sandbox.resend("GET", path), "GET", "/domains/{domain_id}")["status"] == status
+            domain = good(sandbox.resend("GET", path), "GET", "/domains/{domain_id}")
+            assert domain["status"] == status
+            records = {(record["record"], record["type"]): record["status"] for record in domain["records"]}
+            spf = "verified" if status == "pending" else status
+            assert records == {("SPF", "MX"): spf, ("SPF", "TXT"): spf, ("DKIM", "TXT"): status}
             answer = sandbox.resend("POST", "/emails", EMAIL)
             assert (error(answer), answer.json()["message"]) == ((403, "validation_error"), message)
     unknown = sandbox.resend("POST", "/emails", {**EMAIL, "from": "a@unknown.example"})
@@ -180,6 +189,7 @@ def test_an_email_is_queued_then_sent_then_delivered(sandbox: Sandbox) -> None:
     assert email["tags"] == EMAIL["tags"]
     found = next(each for each in sandbox.inspect()["resend"]["emails"] if each["id"] == sent)
     assert (found["to"], found["subject"], found["last_event"]) == (EMAIL["to"], "Hello", "delivered")
+    assert found["from"] == EMAIL["from"]
     assert error(sandbox.resend("GET", "/emails/no")) == (404, "not_found")
 
 
@@ -277,6 +287,114 @@ def test_the_vendors_sdk(sandbox: Sandbox) -> None:
     resend.api_key = key["token"]
     with pytest.raises(resend.exceptions.ResendError, match="API key is invalid"):
         resend.Domains.list()
+
+
+# RESEND_FROM_EMAIL, as the program rotates it
+
+SENDER = f'"Molecule, Inc." <hello@{DOMAIN}>'
+
+
+def senders(sandbox: Sandbox, text: str) -> SenderAddresses:
+    return SenderAddresses(client=ResendClient(sandbox.environment["RESEND_API_KEY"]), given=text)
+
+
+def test_a_sender_is_judged_by_what_resend_and_the_dns_say(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RESEND_API_URL", "DNS_OVER_HTTPS_URL"):
+        monkeypatch.setenv(name, sandbox.environment[name])
+    good_one = senders(sandbox, SENDER)
+    assert (good_one.obstacles(), good_one.warnings()) == ([], [])
+    assert "is not in this account" in str(senders(sandbox, f"a@mail.{DOMAIN}").obstacles()[0])
+    assert senders(sandbox, f"a@mail.{DOMAIN}").warnings() == [], "the record of the organization counts"
+    with sandbox.setting(resend__domain_unverified=DOMAIN):
+        (obstacle,) = good_one.obstacles()
+    assert "has the status pending" in str(obstacle)
+    assert "DKIM TXT resend._domainkey (pending)." in str(obstacle)
+    assert "SPF" not in str(obstacle)
+    with sandbox.setting(resend__domain_failed=DOMAIN):
+        assert "SPF MX send (failed), SPF TXT send (failed), DKIM TXT" in str(good_one.obstacles()[0])
+    with sandbox.setting(dns__no_dmarc=DOMAIN):
+        assert f"{DOMAIN} has no DMARC record" in good_one.warnings()[0]
+        assert good_one.obstacles() == []
+    with sandbox.fault("--provider", "dns", "--match", "GET", ".", "--status", "500", "--count", "2"):
+        assert "could not be looked up" in good_one.warnings()[0]
+
+
+def checked(sandbox: Sandbox, module: str, value: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run a check as the engine does."""
+    told = {
+        "secret": "RESEND_FROM_EMAIL",
+        "generation": 2,
+        "credential_id": "g2",
+        "subject": "s",
+        "state_if_failed": "as before",
+        "settings": settings,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", f"components.verification.{module}"],
+        input=value,
+        env={**os.environ, **sandbox.environment, "ROTATION_CHECK": json.dumps(told)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+
+
+def verified(sandbox: Sandbox, value: str) -> subprocess.CompletedProcess[str]:
+    return checked(
+        sandbox,
+        "resend_from_email",
+        value,
+        app="molecule-cp",
+        url="",
+        owner_user_id="user-1",
+        subject="{slug}",
+        org_timeout=30,
+        mail_timeout=3,
+    )
+
+
+def test_the_probe_says_what_is_wrong_before_delivery(sandbox: Sandbox) -> None:
+    done = checked(sandbox, "resend_from_email_probe", SENDER)
+    assert (done.returncode, json.loads(done.stdout)["generation"]) == (0, 2), done.stderr
+    with sandbox.setting(resend__domain_unverified=DOMAIN):
+        done = checked(sandbox, "resend_from_email_probe", SENDER)
+    assert done.returncode == 1
+    assert "DKIM TXT resend._domainkey (pending)" in done.stderr
+
+
+def test_only_a_mail_from_the_new_sender_verifies_it(sandbox: Sandbox) -> None:
+    before = sandbox.secret_value("RESEND_FROM_EMAIL")
+    try:
+        sandbox.secrets(RESEND_FROM_EMAIL=SENDER)
+        done = verified(sandbox, SENDER)
+        assert done.returncode == 1, "the machines have the value before"
+        found_out = ("still runs with the value before", "was sent from another sender")
+        assert any(reason in done.stderr for reason in found_out)
+        sandbox.roll()
+        done = verified(sandbox, SENDER)
+        assert done.returncode == 0, done.stderr
+        assert "was sent from the new sender" in done.stderr
+        newest = sandbox.inspect()["resend"]["emails"][0]
+        assert newest["from"] == SENDER
+        assert newest["subject"].startswith("Your organization rotationtest-from-")
+        done = verified(sandbox, f"Another <hello@{DOMAIN}>")
+        assert done.returncode == 1
+        assert "was sent from another sender than RESEND_FROM_EMAIL" in done.stderr
+        with sandbox.setting(resend__domain_unverified=DOMAIN):
+            done = verified(sandbox, SENDER)
+        assert done.returncode == 1
+        assert "has logged `purge confirmation email failed`" in done.stderr
+        with sandbox.setting(resend__swallow_emails=1):
+            done = verified(sandbox, SENDER)
+        assert done.returncode == 1
+        assert "not within 3 s" in done.stderr
+        assert DOMAIN not in done.stderr
+    finally:
+        sandbox.secrets(RESEND_FROM_EMAIL=before)
+        sandbox.roll()
+    orgs = sandbox.control_plane("GET", "/cp/admin/orgs").json()["orgs"]
+    assert [org for org in orgs if org["slug"].startswith("rotationtest")] == []
 
 
 def test_generations_are_one_family_and_nothing_secret_is_on_disk(fresh: Sandbox) -> None:

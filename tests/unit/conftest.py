@@ -15,7 +15,18 @@ from components.verification import check
 from .wire import Clock, Wire
 
 # What the code under test reads; a developer's own must not get in.
-VARIABLES = ("FLY_", "GITHUB_", "CP_", "CONTROL_PLANE_URL", "NEON_", "RESEND_", "STRIPE_", "ROTATION_", "PULUMI_")
+VARIABLES = (
+    "FLY_",
+    "GITHUB_",
+    "CP_",
+    "CONTROL_PLANE_URL",
+    "NEON_",
+    "RESEND_",
+    "STRIPE_",
+    "DNS_",
+    "ROTATION_",
+    "PULUMI_",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,12 @@ A machine boots with the secrets of the moment. What a test wants to go wrong is
 per kind of request, before Fly does and may answer in its place.
 """
 
+import math
 import re
 import threading
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -33,6 +35,8 @@ class FakeFly:
         self.lock = threading.RLock()
         self.secrets: dict[str, str] = {"TOKEN": value}
         self.version = 1
+        self.born = clock.utc()
+        self.written: dict[str, tuple[int, str]] = {}  # by secret: the version and the time of its last write
         self.machines: dict[str, dict[str, Any]] = {}
         self.booted: dict[str, str | None] = {}
         self.leases: dict[str, str] = {}
@@ -63,10 +67,14 @@ class FakeFly:
             "host_status": "ok",
             "config": config,
             "updated_at": self.clock.utc(),
-            "events": [],
+            "events": [self._event("launch")],
         }
         self.booted[machine_id] = value if value is not None else self.secrets.get("TOKEN")
         self.check(machine_id, "passing")
+
+    def _event(self, kind: str) -> dict[str, Any]:
+        moment = datetime.fromisoformat(self.clock.utc()).timestamp()
+        return {"id": f"{kind} {moment}", "type": kind, "timestamp": math.ceil(moment * 1000)}
 
     def check(self, machine_id: str, status: str) -> None:
         """Records a result of the machine's health check."""
@@ -107,17 +115,32 @@ class FakeFly:
         return answers[kind]()
 
     def _listed(self) -> list[dict[str, str]]:
-        return [{"name": name, "digest": f"digest of {name} {self.version}"} for name in self.secrets]
+        listed = []
+        for name in self.secrets:
+            version, at = self.written.get(name, (self.version, self.born))
+            listed.append({"name": name, "digest": f"digest of {name} {version}", "updated_at": at})
+        return listed
 
     def _write(self, values: dict[str, str | None]) -> httpx.Response:
+        self.keep(values)
+        self.log.append(f"write {self.version}")
+        return reply(200, {"secrets": self._listed(), "version": self.version})
+
+    def keep(self, values: dict[str, str | None]) -> None:
+        """Takes secrets over, from whomever. Machines keep what they booted with."""
         self.version += 1
         for name, value in values.items():
             if value is None:
                 self.secrets.pop(name, None)
+                self.written.pop(name, None)
             else:
                 self.secrets[name] = value
-        self.log.append(f"write {self.version}")
-        return reply(200, {"secrets": self._listed(), "version": self.version})
+                self.written[name] = (self.version, self.clock.utc())
+
+    def restart(self, *machine_ids: str) -> None:
+        """What a deployment does, which is none of the program's: machines boot with the secrets of the moment."""
+        for machine_id in machine_ids or tuple(self.machines):
+            self.change(machine_id, self.machines[machine_id]["config"], launch=True)
 
     def _lease(self, machine_id: str, request: httpx.Request) -> httpx.Response:
         nonce = request.headers.get("fly-machine-lease-nonce")
@@ -158,6 +181,7 @@ class FakeFly:
         value = self.secrets.get("TOKEN")
         self.booted[machine_id] = value
         self.log.append(f"{'boot' if launch else 'keep'} {machine_id} {value}")
+        machine["events"] = [self._event("update"), *machine["events"]]
         if launch:
             crashes = value in self.crashing
             machine["state"] = "stopped" if crashes else "started"

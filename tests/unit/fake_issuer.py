@@ -5,12 +5,13 @@ from typing import ClassVar
 
 from components.errors import RefusedError
 from components.http import ApiError
+from components.issuer import Issuer
 from components.keyring import Issued, Minted
 
 
 @dataclass
-class FakeIssuer:
-    """Follows `components.issuers.Issuer`.
+class FakeIssuer(Issuer):
+    """Follows `components.issuer.Issuer`.
 
     Attributes:
         fail_at: The number of the call that fails, from 1 on; 0 for none.
@@ -18,6 +19,7 @@ class FakeIssuer:
         still_accepted: How many times a value that was revoked is accepted all the same.
         lists_live: How many times a credential that was revoked is listed as live all the same.
         hides: Ids that this issuer's settings do not let it list, although the provider has them.
+        system: The provider's name in messages.
     """
 
     fail_at: int = 0
@@ -31,9 +33,8 @@ class FakeIssuer:
     dead: dict[str, str] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)  # id -> value
     _asked: dict[str, int] = field(default_factory=dict)
+    system: str = "provider"
     _listed: int = 0
-
-    proves_by_value: ClassVar[bool] = True
 
     def obstacles(self) -> list[RefusedError]:
         """Nothing stands in the way."""
@@ -49,7 +50,7 @@ class FakeIssuer:
             self.calls.append(what)
         if len(self.calls) == self.fail_at and self.after_acting == acted:
             self.fail_at = 0
-            raise ApiError("provider", what, status=self.status, reason="injected")
+            raise ApiError(self.system, what, status=self.status, reason="injected")
 
     def mint(self, name: str) -> Minted:
         """Mints, also a second one of the same name."""
@@ -90,12 +91,14 @@ class FakeIssuer:
         self._called(f"revoke {credential_id}", acted=True)
 
     def refuses(self, value: str) -> bool:
-        """Whether the value is refused, after it has been asked for often enough."""
-        credential_id = next(each for each, held in self.values.items() if held == value)
+        """Whether the value is refused, after it has been asked for often enough. One that it never minted always is."""
+        credential_id = next((each for each, held in self.values.items() if held == value), "stranger")
         self._called(f"try {credential_id}", acted=False)
         self._called(f"try {credential_id}", acted=True)
         if credential_id in self.alive:
             return False
+        if credential_id == "stranger":
+            return True
         self._asked[credential_id] = self._asked.get(credential_id, 0) + 1
         return self._asked[credential_id] > self.still_accepted
 
@@ -103,3 +106,24 @@ class FakeIssuer:
     def revoked(self) -> list[str]:
         """The ids that somebody asked to revoke."""
         return [each.removeprefix("revoke ") for each in self.calls if each.startswith("revoke ")]
+
+
+@dataclass
+class Watched(FakeIssuer):
+    """A provider whose old credentials end when it says so: nobody may revoke one."""
+
+    revokes: ClassVar[bool] = False
+
+    def revoke(self, credential_id: str) -> None:
+        """Not a call of such a provider."""
+        raise AssertionError(f"revoked {credential_id}")
+
+    def end(self, *credential_ids: str) -> None:
+        """What the provider does in its own time."""
+        for each in credential_ids:
+            self.dead[each] = self.alive.pop(each)
+
+    @property
+    def old_value_lives_until(self) -> str:
+        """Always the same time."""
+        return "2026-11-30T12:00:00Z"

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from components.contacts import CONTACTS
 from components.errors import OperatorError, RefusedError
 from components.http import ApiError
 from components.verification import check
-from components.verification.check import CheckFailedError, Deadline, EndedError, together
+from components.verification.check import CheckFailedError, Deadline, EndedError, Subject, together
 
 from .wire import Clock
 
 TOLD = {
+    "secret": "TOKEN",
     "generation": 4,
     "credential_id": "t4",
     "subject": "turn 7",
@@ -146,7 +148,7 @@ def run(
 ) -> tuple[int, str, str]:
     monkeypatch.setenv(check.SETTINGS_VARIABLE, json.dumps(TOLD))
     with pytest.raises(SystemExit) as ended:
-        check.run("TOKEN", lambda settings, _subject: verify(settings))
+        check.run(lambda settings, _subject: verify(settings))
     printed = capsys.readouterr()
     assert isinstance(ended.value.code, int)
     return ended.value.code, printed.out, printed.err
@@ -200,3 +202,104 @@ def test_a_check_that_is_ended_unwinds(
     status, out, _ = run(monkeypatch, capsys, verify)
     assert (status, out, cleaned) == (143, "", ["cleaned"])
     assert nothing_is_ending.is_set()
+
+
+# The subject
+
+
+def subject_of(monkeypatch: pytest.MonkeyPatch, last_report: str | None, **told: object) -> Subject:
+    """What a check is told that it is about, after its last report."""
+    got: list[Subject] = []
+    monkeypatch.setenv(check.SETTINGS_VARIABLE, json.dumps({**TOLD, **told}))
+    if last_report is not None:
+        monkeypatch.setenv(check.LAST_REPORT_VARIABLE, last_report)
+    with pytest.raises(SystemExit) as ended:
+        check.run(lambda _settings, subject: got.append(subject))
+    assert ended.value.code == 0
+    return got[0]
+
+
+def test_the_settings_say_what_a_check_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = subject_of(monkeypatch, None, secret="ANOTHER", generation=9, credential_id="t9")
+    assert it == Subject(secret="ANOTHER", generation=9, credential_id="t9", verified_before=False)
+
+
+@pytest.mark.parametrize(
+    ("last_report", "before"),
+    [
+        (None, False),
+        ("", False),
+        ('{"generation": 4, "subject": "turn 6"}', True),
+        ('{"generation": 3, "subject": "turn 7"}', False),
+        ('{"generation": 5, "subject": "turn 7"}', False),
+        ("{}", False),
+        ("[4]", False),
+        ("4", False),
+        ("waiting: the org to be running", False),
+        ('{"generation": 4', False),
+    ],
+)
+def test_a_check_knows_whether_it_has_succeeded_for_this_generation_before(
+    monkeypatch: pytest.MonkeyPatch,
+    last_report: str | None,
+    before: bool,  # noqa: FBT001 - a column
+) -> None:
+    assert subject_of(monkeypatch, last_report).verified_before is before
+
+
+def test_the_report_of_a_check_is_what_the_next_one_knows_it_by(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, report, _ = run(monkeypatch, capsys, lambda _settings: None)
+    assert subject_of(monkeypatch, report).verified_before
+    assert not subject_of(monkeypatch, report, generation=5).verified_before
+
+
+# Whom to call
+
+
+@pytest.mark.parametrize(
+    ("error", "contact"),
+    [
+        (ApiError("Fly", "list", status=403, reason="no"), CONTACTS["Fly"]),
+        (ApiError("Neon", "list", status=429, reason="later"), CONTACTS["Neon"]),
+        (ApiError("Stripe", "list", status=503, reason="down"), CONTACTS["Stripe"]),
+        (ApiError("GitHub", "list", status=None, reason="refused"), CONTACTS["GitHub"]),
+        (ApiError("Fly", "list", status=404, reason="gone"), ""),
+        (ApiError("the app", "list", status=503, reason="down"), ""),
+        (CheckFailedError("broken"), ""),
+        (CheckFailedError("broken", contact="Fly: by mail"), "Fly: by mail"),
+        (RefusedError("no", next_step="mend it", contact="Neon: chat"), "Neon: chat"),
+        (RefusedError("no", next_step="mend it"), ""),
+    ],
+)
+def test_a_failed_check_ends_with_whom_to_call(
+    error: Exception, contact: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verify(_settings: Mapping[str, Any]) -> None:
+        raise error
+
+    status, out, err = run(monkeypatch, capsys, verify)
+    assert (status, out) == (1, "")
+    assert err.count("Help:") == (1 if contact else 0)
+    if contact:
+        assert err.rstrip("\n").endswith(f"  Help:  {contact}")
+
+
+def test_checks_side_by_side_name_everybody_to_call_once() -> None:
+    with pytest.raises(CheckFailedError) as failed:
+        together(
+            {
+                "a": failing(ApiError("Fly", "look", status=500, reason="down")),
+                "b": failing(ApiError("Fly", "list", status=403, reason="no")),
+                "c": failing(CheckFailedError("broken", contact=CONTACTS["Neon"])),
+                "d": failing(ApiError("GitHub", "look", status=404, reason="gone")),
+            }
+        )
+    assert failed.value.contact == f"{CONTACTS['Fly']}; {CONTACTS['Neon']}"
+
+
+def test_checks_side_by_side_of_whom_none_is_to_be_called() -> None:
+    with pytest.raises(CheckFailedError) as failed:
+        together({"a": failing(CheckFailedError("broken")), "b": lambda: "fine"})
+    assert failed.value.contact == ""

@@ -10,6 +10,7 @@ from pulumi.output import Unknown
 from components import provider
 from components.dynamic_provider import Provider, integer, same
 from components.fly.provider import AppSecretsProvider
+from components.issuers import Kind
 from components.provider import CredentialProvider, RevocationProvider
 
 from .fake_issuer import FakeIssuer
@@ -32,7 +33,7 @@ def test_what_the_state_keeps_of_a_provider_is_its_name_and_no_more(kind: type[R
 @pytest.mark.parametrize("kind", [CredentialProvider, AppSecretsProvider, RevocationProvider])
 def test_a_deletion_touches_nothing(kind: type[ResourceProvider], wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     issuer = FakeIssuer()
-    monkeypatch.setattr(provider, "ISSUERS", {"fake": lambda _settings, _config: issuer})
+    monkeypatch.setattr(provider, "ISSUERS", {"fake": Kind(build=lambda _settings, _context: issuer, operator=None)})
     monkeypatch.setenv("FLY_API_TOKEN", "fo1_operator-token")
     family = {"app": "cp", "stack": "prod", "secret": "TOKEN"}
     properties = {"app": "cp", "names": ["TOKEN"], "TOKEN": "value", "family": family, "issuer": {"kind": "fake"}}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.errors import OperatorError, RefusedError, refusals
+from components.errors import OperatorError, RefusedError, help_line, refusals
 
 
 def in_order(text: str, *parts: str) -> bool:
@@ -34,3 +34,35 @@ def test_several_refusals_are_all_named_and_numbered_with_their_next_steps(count
         assert f"{number}. wrong-{number}" in lines
         assert f"{number}. mend-{number}" in lines
     assert str(together).count("nothing was changed") == 1
+
+
+# Whom to call
+
+
+def test_whom_to_call_comes_last() -> None:
+    error = OperatorError("it broke", state="half of it stands", next_step="mend it", contact="Fly: by mail")
+    assert in_order(str(error), "it broke", "State:", "Next:", "mend it", "Help:", "Fly: by mail")
+    assert error.contact == "Fly: by mail"
+    assert in_order(str(RefusedError("no", next_step="say yes", contact="Neon")), "Next:", "Help:  Neon")
+
+
+def test_where_there_is_nobody_to_call_nobody_is_named() -> None:
+    for error in (OperatorError("a", state="b", next_step="c"), RefusedError("a", next_step="c")):
+        assert error.contact == ""
+        assert "Help" not in str(error)
+        assert str(error).endswith("c")
+    assert help_line("") == ""
+
+
+def test_several_refusals_name_everybody_to_call_once() -> None:
+    together = refusals(
+        [
+            RefusedError("a", next_step="x", contact="Neon: chat"),
+            RefusedError("b", next_step="y"),
+            RefusedError("c", next_step="z", contact="Fly: mail"),
+            RefusedError("d", next_step="w", contact="Neon: chat"),
+        ]
+    )
+    assert [line.strip() for line in together.contact.splitlines()] == ["Fly: mail", "Neon: chat"]
+    assert str(together).count("Help:") == 1
+    assert "Help" not in str(refusals([RefusedError(each, next_step="x") for each in "ab"]))

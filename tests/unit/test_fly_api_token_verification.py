@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from components.contacts import CONTACTS
 from components.control_plane.client import ControlPlaneClient
 from components.fly.client import FlyClient
 from components.github.client import GitHubClient
@@ -31,10 +32,10 @@ from components.verification.fly_api_token import (
     workflow_succeeds,
 )
 
-from .wire import START, Clock, Wire, body_of, reply
+from .wire import START, Clock, Wire, body_of, booted, reply
 
 PREFIX = "rotationtest-fly-"
-SUBJECT = check.Subject(generation=2, credential_id="t2")
+SUBJECT = check.Subject(secret="FLY_API_TOKEN", generation=2, credential_id="t2")
 ROOT = Path(fly_api_token.__file__).parents[2]
 TOLD = {
     "app": "cp",
@@ -85,7 +86,15 @@ class World:
     @staticmethod
     def machine(machine_id: str, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         """A machine that has booted after the write."""
-        return {"id": machine_id, "state": "started", "instance_id": "v", "updated_at": at(5), "config": {}, **changed}
+        return {
+            "id": machine_id,
+            "state": "started",
+            "instance_id": "v",
+            "updated_at": at(5),
+            "events": booted(5),
+            "config": {},
+            **changed,
+        }
 
     @staticmethod
     def run(
@@ -229,16 +238,20 @@ def test_machines_that_booted_since_the_write_run_the_new_value(world: World) ->
 
 
 def test_a_machine_that_booted_in_the_second_of_the_write_has_read_it(world: World) -> None:
-    world.machines[1] |= {"updated_at": at(0)}
+    world.machines[1] |= {"events": booted(0)}
     machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"updated_at": at(-1)}, "value before"),
-        ({"updated_at": ""}, "value before"),
-        ({"updated_at": at(-1), "state": "stopped"}, "value before"),
+        ({"events": booted(-1)}, "value before"),
+        ({"events": booted(-1, "launch")}, "value before"),
+        ({"events": []}, "value before"),
+        ({"events": None}, "value before"),
+        ({"events": [*booted(5, "start"), *booted(4, "exit"), *booted(-1)]}, "value before"),
+        ({"events": booted(-1), "updated_at": at(60)}, "value before"),
+        ({"events": booted(-1), "state": "stopped"}, "value before"),
         ({"state": "failed"}, "not healthy"),
         ({"host_status": "unreachable"}, "not healthy"),
         ({"config": {"checks": {"http": {}}}, "checks": [{"name": "http", "status": "critical"}]}, "not healthy"),
@@ -253,6 +266,14 @@ def test_a_machine_that_does_not_run_the_new_value_fails(world: World, changed: 
 
 def test_a_machine_that_was_stopped_on_purpose_has_to_be_updated_but_not_to_run(world: World) -> None:
     world.machines[1] |= {"state": "stopped"}
+    machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+
+
+@pytest.mark.parametrize("kind", ["launch", "update"])
+def test_a_machine_counts_from_when_it_was_configured_last(world: World, kind: str) -> None:
+    world.machines[1] |= {"updated_at": at(-60), "events": [*booted(9, "start"), *booted(5, kind), *booted(-60)]}
+    machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+    world.machines[1] |= {"events": [*booted(-60), *booted(5, kind)]}
     machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
 
 
@@ -491,13 +512,19 @@ def test_a_token_that_lists_its_machines_is_good(wire: Wire, monkeypatch: pytest
     assert wire.last.headers["authorization"] == "FlyV1 fm2_new"
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_token_that_does_not_is_not(wire: Wire, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    wire.will(reply(status, {"error": "bad token fm2_new-and-secret"}))
+@pytest.mark.parametrize(("status", "called"), [(401, True), (403, True), (404, False), (503, True)])
+def test_a_token_that_does_not_is_not(
+    wire: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    called: bool,  # noqa: FBT001 - a column
+) -> None:
+    wire.serve = lambda _request: reply(status, {"error": "bad token fm2_new-and-secret"})
     monkeypatch.setattr(sys.stdin, "read", lambda: "FlyV1 fm2_new-and-secret\n", raising=False)
     with pytest.raises(CheckFailedError, match="tenant") as failed:
         fly_token_probe.probe({"app": "tenant"}, SUBJECT)
     assert "fm2_new-and-secret" not in str(failed.value)
+    assert failed.value.contact == (CONTACTS["Fly"] if called else "")
 
 
 # As a process
@@ -538,6 +565,7 @@ def address(world: World) -> Iterator[str]:
 
 def process(address: str, module: str, **told: Any) -> subprocess.Popen[str]:  # noqa: ANN401 - settings
     settings = {
+        "secret": "FLY_API_TOKEN",
         "generation": 2,
         "credential_id": "t2",
         "subject": "turn 3",

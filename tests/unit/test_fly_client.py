@@ -10,7 +10,7 @@ from components.fly import client as fly
 from components.fly.client import FlyClient, Machine
 from components.http import ApiError
 
-from .wire import Clock, Wire, body_of, reply
+from .wire import START, Clock, Wire, body_of, booted, reply
 
 TOKEN = "fo1_operator-token"
 CLIENT = FlyClient(token=TOKEN)
@@ -227,6 +227,26 @@ def test_what_fly_leaves_out_is_empty(wire: Wire) -> None:
 )
 def test_where_checks_are_configured(config: dict[str, Any], has: bool) -> None:  # noqa: FBT001 - a column
     assert fly._machine(machine(config=config)).has_checks is has
+
+
+@pytest.mark.parametrize(
+    ("events", "moment"),
+    [
+        ([], None),
+        (None, None),
+        (booted(1.25), START + timedelta(seconds=1.25)),
+        (booted(1.25, "launch"), START + timedelta(seconds=1.25)),
+        ([*booted(2), *booted(1, "launch")], START + timedelta(seconds=2)),
+        ([*booted(1, "launch"), *booted(2)], START + timedelta(seconds=2)),
+        ([*booted(9, "start"), *booted(8, "exit"), *booted(2)], START + timedelta(seconds=2)),
+        (booted(9, "start"), None),
+        ([{"type": "exit"}, *booted(2)], START + timedelta(seconds=2)),
+    ],
+)
+def test_a_machine_was_configured_when_it_was_created_or_updated_last(
+    events: list[dict[str, Any]] | None, moment: datetime | None
+) -> None:
+    assert fly._machine(machine(events=events, updated_at="2026-11-23T13:00:00Z")).configured_at == moment
 
 
 def test_an_update_sends_the_whole_config_and_guards_it(wire: Wire) -> None:

@@ -37,8 +37,8 @@ def test_any_other_answer_proves_neither(wire: Wire, answer: httpx.Response | Ex
 
 def test_the_settings_of_the_map_become_the_token(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLY_API_TOKEN", "fo1_from-the-environment")
-    issuer = issuers.ISSUERS["fly-deploy-token"](
-        {"app": "tenant", "profile": "deploy", "expiry": "5h0m0s"}, lambda _key: None
+    issuer = issuers.ISSUERS["fly-deploy-token"].build(
+        {"app": "tenant", "profile": "deploy", "expiry": "5h0m0s"}, issuers.Context(config=lambda _key: None)
     )
     wire.will(
         reply(200, {"data": {"app": {"id": "a", "organization": {"id": "o", "slug": "s"}}}}),

@@ -7,10 +7,11 @@ import pytest
 from components.errors import OperatorError
 from components.fly.provider import AppSecretsProvider
 from components.fly.rollout import STAMP
+from components.settings import ROLLING, STAGED
 
 from .fake_fly import FakeFly
 from .test_dynamic_provider import UNKNOWN
-from .wire import Clock, Wire
+from .wire import Clock, Wire, booted, reply
 
 Properties = dict[str, Any]
 NEW, OLD = "the-new-credential", "the-old-credential"
@@ -25,8 +26,8 @@ def fly(wire: Wire, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> FakeFly:
     return fly
 
 
-def app(values: dict[str, Any], **outputs: Any) -> Properties:  # noqa: ANN401 - properties
-    policy = {"max_unavailable": "0.33", "health_timeout": "30"}
+def app(values: dict[str, Any], rollout: str = ROLLING, **outputs: Any) -> Properties:  # noqa: ANN401 - properties
+    policy = {"max_unavailable": "0.33", "health_timeout": "30", "rollout": rollout}
     return {
         "app": "cp",
         "names": sorted(values),
@@ -34,12 +35,14 @@ def app(values: dict[str, Any], **outputs: Any) -> Properties:  # noqa: ANN401 -
         "policy": policy,
         "version": None,
         "digests": None,
+        "staged": None,
         **outputs,
     }
 
 
 def deployed(values: dict[str, str], version: int = 1) -> Properties:
-    return app(values, version=str(version), digests={name: f"digest of {name} {version}" for name in values})
+    digests = {name: f"digest of {name} {version}" for name in values}
+    return app(values, version=str(version), digests=digests, staged={})
 
 
 @pytest.mark.parametrize("new", [NEW, UNKNOWN], ids=["known", "unknown in a preview"])
@@ -149,3 +152,340 @@ def test_machines_that_an_unfinished_rollout_left_are_a_change_and_all_are_made_
     assert set(fly.booted) == {"m1", "m2"}
     assert outs["version"] == str(fly.version)
     assert not it.diff("cp", outs, news).changes
+
+
+# Staged
+
+
+class Stack:
+    """The state of one stack, as the engine keeps it: what a create or an update that succeeded returned."""
+
+    def __init__(self, state: Properties | None = None) -> None:
+        self.state = state
+        self.provider = AppSecretsProvider()
+
+    def changes(self, values: dict[str, Any], rollout: str = ROLLING) -> bool:
+        """What a preview shows."""
+        assert self.state is not None
+        return bool(self.provider.diff("cp", self.state, app(values, rollout)).changes)
+
+    def up(self, values: dict[str, Any], rollout: str = ROLLING) -> None:
+        """An update."""
+        news = app(values, rollout)
+        if self.state is None:
+            self.state = dict(self.provider.create(news).outs or {})
+        elif self.changes(values, rollout):
+            self.state = dict(self.provider.update("cp", self.state, news).outs or {})
+
+
+@pytest.fixture
+def pair(wire: Wire, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> FakeFly:
+    """An app of two machines that run with the old value."""
+    monkeypatch.setenv("FLY_API_TOKEN", "fo1_operator-token")
+    fly = FakeFly(clock, 2, value=OLD)
+    wire.serve = fly.serve
+    return fly
+
+
+@pytest.fixture
+def staged(pair: FakeFly) -> Stack:
+    """A stack that had delivered the old value, and has staged the new one."""
+    stack = Stack(deployed({"TOKEN": OLD}))
+    stack.up({"TOKEN": NEW}, STAGED)
+    pair.log.clear()
+    return stack
+
+
+NEWER = "the-credential-after-that"
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["create", "update"])
+def test_what_is_staged_is_written_once_and_restarts_nothing(pair: FakeFly, first: bool) -> None:  # noqa: FBT001 - a column
+    stack = Stack(None if first else deployed({"TOKEN": OLD}))
+    stack.up({"TOKEN": NEW}, STAGED)
+    assert pair.log == ["write 2"], "not even a lease is taken"
+    assert pair.secrets == {"TOKEN": NEW}
+    assert pair.booted == {"m1": OLD, "m2": OLD}
+    assert stack.state is not None
+    assert stack.state["digests"] == {"TOKEN": "digest of TOKEN 2"}
+    entry = {"before": "" if first else OLD, "at": pair.written["TOKEN"][1]}
+    assert stack.state["staged"] == {"TOKEN": entry}, "what machines run with, and since when it is no more"
+    assert stack.state["version"] == ("0" if first else "1"), "no rollout has finished with it"
+
+
+@pytest.mark.parametrize("restarted", [(), ("m1",)], ids=["none", "some"])
+def test_what_is_staged_is_no_change_until_all_machines_have_it(
+    pair: FakeFly, staged: Stack, restarted: tuple[str, ...]
+) -> None:
+    if restarted:
+        pair.restart(*restarted)
+    pair.log.clear()
+    before = staged.state
+    assert not staged.changes({"TOKEN": NEW}, STAGED)
+    staged.up({"TOKEN": NEW}, STAGED)
+    assert pair.log == []
+    assert staged.state is before
+
+
+def test_back_to_rolling_restarts_every_machine_once(pair: FakeFly, staged: Stack) -> None:
+    assert staged.changes({"TOKEN": NEW})
+    staged.up({"TOKEN": NEW})
+    assert pair.moves == ["write 3", f"boot m1 {NEW}", f"boot m2 {NEW}"]
+    assert staged.state is not None
+    assert (staged.state["staged"], staged.state["version"]) == ({}, "3")
+    assert not staged.changes({"TOKEN": NEW})
+
+
+def takes_note(pair: FakeFly, stack: Stack, values: dict[str, Any], rollout: str) -> None:
+    """One update that writes nothing, restarts nothing and leaves the rest of the state as it is; then no change."""
+    before = stack.state
+    assert before is not None
+    pair.log.clear()
+    assert stack.changes(values, rollout)
+    stack.up(values, rollout)
+    assert pair.log == []
+    assert stack.state is not None
+    assert stack.state["staged"] != before["staged"]
+    policy = app(values, rollout)["policy"]
+    assert stack.state == {**before, "policy": policy, "staged": stack.state["staged"]}
+    assert not stack.changes(values, rollout)
+
+
+@pytest.mark.parametrize("rollout", [STAGED, ROLLING])
+def test_machines_that_somebody_else_restarted_count_as_moved(pair: FakeFly, staged: Stack, rollout: str) -> None:
+    pair.restart()
+    takes_note(pair, staged, {"TOKEN": NEW}, rollout)
+    assert staged.state is not None
+    assert staged.state["staged"] == {}
+    assert not staged.changes({"TOKEN": NEW}, STAGED if rollout == ROLLING else ROLLING)
+
+
+def one_of_two(pair: FakeFly) -> tuple[Stack, dict[str, Any]]:
+    """Both machines run with the one secret that is staged, m2 alone with the other, too."""
+    stack = Stack()
+    stack.up({"TOKEN": OLD, "OTHER": "other-old"})
+    stack.up({"TOKEN": NEW, "OTHER": "other-old"}, STAGED)
+    pair.restart("m1")
+    values = {"TOKEN": NEW, "OTHER": "other-new"}
+    stack.up(values, STAGED)
+    pair.restart("m2")
+    assert stack.state is not None
+    assert set(stack.state["staged"]) == {"TOKEN", "OTHER"}
+    return stack, values
+
+
+def test_each_secret_that_is_staged_is_noted_by_itself(pair: FakeFly) -> None:
+    stack, values = one_of_two(pair)
+    assert stack.state is not None
+    other = stack.state["staged"]["OTHER"]
+    takes_note(pair, stack, values, STAGED)
+    assert stack.state["staged"] == {"OTHER": other}
+    pair.restart("m1")
+    takes_note(pair, stack, values, STAGED)
+    assert stack.state["staged"] == {}
+
+
+def test_only_what_a_machine_does_not_run_with_is_rolled_out(pair: FakeFly, wire: Wire) -> None:
+    stack, values = one_of_two(pair)
+    wire.requests.clear()
+    stack.up(values)
+    (write,) = (each for each in wire.requests if each.method == "POST" and each.url.path.endswith("/secrets"))
+    assert b"other-new" in write.content
+    assert NEW.encode() not in write.content
+    assert stack.state is not None
+    assert stack.state["staged"] == {}
+    assert not stack.changes(values)
+
+
+def test_staging_another_secret_takes_note_of_the_first_on_the_way(pair: FakeFly) -> None:
+    stack = Stack()
+    stack.up({"TOKEN": OLD, "OTHER": "other-old"})
+    stack.up({"TOKEN": NEW, "OTHER": "other-old"}, STAGED)
+    pair.restart()
+    stack.up({"TOKEN": NEW, "OTHER": "other-new"}, STAGED)
+    assert stack.state is not None
+    assert set(stack.state["staged"]) == {"OTHER"}
+
+
+def test_a_restart_that_is_no_update_does_not_count(pair: FakeFly, staged: Stack) -> None:
+    # `fly machine restart`, or a crash: the machine boots with the secrets that it had.
+    for machine in pair.machines.values():
+        machine["events"] = [*booted(600, "start"), *booted(599, "exit"), *machine["events"]]
+        machine["updated_at"] = "2026-11-23T12:10:00Z"
+    assert not staged.changes({"TOKEN": NEW}, STAGED)
+    assert staged.changes({"TOKEN": NEW})
+    staged.up({"TOKEN": NEW})
+    assert pair.booted == {"m1": NEW, "m2": NEW}
+
+
+def test_machines_that_do_not_say_when_they_were_updated_are_restarted(pair: FakeFly, staged: Stack) -> None:
+    pair.restart()
+    pair.machines["m2"]["events"] = []
+    assert not staged.changes({"TOKEN": NEW}, STAGED)
+    assert staged.changes({"TOKEN": NEW})
+
+
+def test_one_machine_that_was_not_restarted_is_enough_for_a_rollout(pair: FakeFly, staged: Stack) -> None:
+    pair.restart("m1")
+    assert staged.changes({"TOKEN": NEW})
+    staged.up({"TOKEN": NEW})
+    assert pair.booted == {"m1": NEW, "m2": NEW}
+    assert not staged.changes({"TOKEN": NEW})
+
+
+def fails(stack: Stack, values: dict[str, Any], what: str = "as before") -> OperatorError:
+    """An update that ends in an error, which leaves the state as it was."""
+    with pytest.raises(OperatorError, match=what) as failed:
+        stack.up(values)
+    return failed.value
+
+
+def test_a_failed_rollout_brings_back_what_machines_run_with_and_not_what_is_staged(
+    pair: FakeFly, staged: Stack
+) -> None:
+    pair.sick.add(NEW)
+    fails(staged, {"TOKEN": NEW})
+    assert pair.secrets == {"TOKEN": OLD}
+    assert pair.booted == {"m1": OLD, "m2": OLD}
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_a_rollout_that_fails_twice_brings_back_the_same_value_twice(
+    pair: FakeFly, staged: Stack, machines: int
+) -> None:
+    if machines == 1:
+        del pair.machines["m2"], pair.booted["m2"]
+    pair.sick.add(NEW)
+    fails(staged, {"TOKEN": NEW})
+    fails(staged, {"TOKEN": NEW})
+    assert pair.secrets == {"TOKEN": OLD}
+    assert set(pair.booted.values()) == {OLD}
+
+
+def test_a_value_that_is_staged_on_top_of_another_does_not_hide_what_machines_run_with(
+    pair: FakeFly, staged: Stack
+) -> None:
+    staged.up({"TOKEN": NEWER}, STAGED)
+    assert pair.moves == ["write 3"]
+    assert staged.state is not None
+    assert staged.state["staged"] == {"TOKEN": {"before": OLD, "at": pair.written["TOKEN"][1]}}
+    pair.sick.add(NEWER)
+    fails(staged, {"TOKEN": NEWER})
+    assert pair.booted == {"m1": OLD, "m2": OLD}
+
+
+def test_once_machines_run_with_what_was_staged_that_is_what_comes_back(pair: FakeFly, staged: Stack) -> None:
+    pair.restart()
+    staged.up({"TOKEN": NEWER}, STAGED)
+    assert staged.state is not None
+    assert staged.state["staged"] == {"TOKEN": {"before": NEW, "at": pair.written["TOKEN"][1]}}
+    pair.sick.add(NEWER)
+    fails(staged, {"TOKEN": NEWER})
+    assert pair.booted == {"m1": NEW, "m2": NEW}
+
+
+def test_a_staged_value_that_machines_run_with_comes_back_after_every_failed_rollout_of_the_next(
+    pair: FakeFly, staged: Stack
+) -> None:
+    pair.restart()  # verified now, and the old one revoked: nothing may bring it back
+    pair.sick.add(NEWER)
+    fails(staged, {"TOKEN": NEWER})
+    fails(staged, {"TOKEN": NEWER})
+    assert pair.secrets == {"TOKEN": NEW}
+    assert pair.booted == {"m1": NEW, "m2": NEW}
+
+
+def test_a_staged_value_that_machines_run_with_comes_back_although_somebody_overwrote_it(
+    pair: FakeFly, staged: Stack
+) -> None:
+    pair.restart()
+    pair.keep({"TOKEN": "by hand"})
+    pair.sick.add(NEWER)
+    fails(staged, {"TOKEN": NEWER})
+    assert set(pair.booted.values()) == {NEW}
+
+
+def test_a_first_value_that_is_staged_has_nothing_to_go_back_to(pair: FakeFly) -> None:
+    stack = Stack()
+    stack.up({"TOKEN": NEW}, STAGED)
+    pair.sick.add(NEW)
+    fails(stack, {"TOKEN": NEW}, "cannot be read back")
+    assert pair.secrets == {"TOKEN": NEW}, "not unset: the machines may need it"
+
+
+def test_only_what_changed_is_staged_and_only_that_is_rolled_out(pair: FakeFly, wire: Wire) -> None:
+    stack = Stack()
+    stack.up({"TOKEN": OLD, "OTHER": "other-value"})
+    stack.up({"TOKEN": NEW, "OTHER": "other-value"}, STAGED)
+    stack.up({"TOKEN": NEW, "OTHER": "other-value"})
+    writes = [each for each in wire.requests if each.method == "POST" and each.url.path.endswith("/secrets")]
+    assert [b"other-value" in each.content for each in writes] == [True, False, False]
+    assert pair.moves[-3:] == ["write 4", f"boot m1 {NEW}", f"boot m2 {NEW}"]
+    assert not stack.changes({"TOKEN": NEW, "OTHER": "other-value"})
+
+
+def test_the_second_secret_that_is_staged_does_not_hide_what_machines_run_with_of_the_first(pair: FakeFly) -> None:
+    stack = Stack()
+    stack.up({"TOKEN": OLD, "OTHER": "other-old"})
+    stack.up({"TOKEN": NEW, "OTHER": "other-old"}, STAGED)
+    stack.up({"TOKEN": NEW, "OTHER": "other-new"}, STAGED)
+    pair.sick.add(NEW)
+    fails(stack, {"TOKEN": NEW, "OTHER": "other-new"})
+    assert pair.secrets == {"TOKEN": OLD, "OTHER": "other-old"}
+
+
+@pytest.mark.parametrize("rollout", [STAGED, ROLLING])
+@pytest.mark.parametrize("how", ["overwritten", "gone"])
+def test_a_staged_value_that_somebody_changed_at_fly_is_written_again(
+    pair: FakeFly, staged: Stack, rollout: str, how: str
+) -> None:
+    pair.keep({"TOKEN": "by hand" if how == "overwritten" else None})
+    assert staged.changes({"TOKEN": NEW}, rollout)
+    staged.up({"TOKEN": NEW}, rollout)
+    assert pair.secrets == {"TOKEN": NEW}
+    assert set(pair.booted.values()) == {OLD if rollout == STAGED else NEW}
+    assert not staged.changes({"TOKEN": NEW}, rollout)
+
+
+def test_a_staged_secret_that_is_no_longer_managed_is_forgotten(pair: FakeFly) -> None:
+    stack = Stack()
+    stack.up({"TOKEN": OLD, "OTHER": "other-value"})
+    stack.up({"TOKEN": NEW, "OTHER": "other-value"}, STAGED)
+    stack.up({"OTHER": "other-value"}, STAGED)
+    assert stack.state is not None
+    assert stack.state["staged"] == {}
+    pair.log.clear()
+    assert not stack.changes({"OTHER": "other-value"})
+    assert pair.log == []
+
+
+@pytest.mark.parametrize("stamp", ["3", "7"])
+def test_machines_that_an_unfinished_rollout_left_are_staged_once_and_not_for_ever(pair: FakeFly, stamp: str) -> None:
+    # `pulumi config set rollout staged` after a rollout that was rolled back, or a stack that has lost its state.
+    for machine in pair.machines.values():
+        machine["config"]["metadata"][STAMP] = stamp
+    stack = Stack(deployed({"TOKEN": OLD}))
+    stack.up({"TOKEN": NEW}, STAGED)
+    assert not stack.changes({"TOKEN": NEW}, STAGED), "written again, it would wait for the next restart, and so on"
+    pair.restart()
+    takes_note(pair, stack, {"TOKEN": NEW}, STAGED)
+    assert stack.changes({"TOKEN": NEW}), "a rollout makes them equal"
+    stack.up({"TOKEN": NEW})
+    assert not stack.changes({"TOKEN": NEW})
+
+
+def test_the_stamps_of_an_unfinished_rollout_do_not_stage_what_is_delivered(pair: FakeFly) -> None:
+    stack = Stack(deployed({"TOKEN": OLD}))
+    pair.machines["m1"]["config"]["metadata"][STAMP] = "3"
+    assert not stack.changes({"TOKEN": OLD}, STAGED)
+    assert stack.changes({"TOKEN": OLD})
+
+
+def test_a_write_that_fails_stages_nothing(pair: FakeFly) -> None:
+    stack = Stack(deployed({"TOKEN": OLD}))
+    pair.faults.append(lambda kind, _path, _number: reply(403, {"error": "no"}) if kind == "POST /secrets" else None)
+    with pytest.raises(OperatorError) as failed:
+        stack.up({"TOKEN": NEW}, STAGED)
+    assert "no secret was written; no machine was restarted" in failed.value.state
+    assert failed.value.contact.startswith("Fly:")
+    assert pair.log == []

@@ -11,7 +11,7 @@ import pytest
 
 from components.errors import OperatorError
 from components.fly import rollout as module
-from components.fly.client import FlyClient, Machine, MachineCheck
+from components.fly.client import AppSecret, FlyClient, Machine, MachineCheck
 from components.fly.rollout import (
     STAMP,
     Delivery,
@@ -19,13 +19,15 @@ from components.fly.rollout import (
     RolloutPolicy,
     batches,
     crash_loop,
+    has_booted_since,
     health,
     left_by_an_unfinished_rollout,
+    run_with_what_was_staged,
     should_run,
 )
 
 from .fake_fly import FakeFly
-from .wire import START, Clock, Wire, reply
+from .wire import START, Clock, Wire, booted, reply
 
 NEW, OLD = "the-new-credential", "the-old-credential"
 CLIENT = FlyClient(token="fo1_operator-token")
@@ -686,3 +688,185 @@ def test_a_fly_that_is_down_before_the_write_is_said_to_be_as_it_was(fly: FakeFl
     failed = failure()
     assert "no secret was written" in failed.state
     assert fly.secrets["TOKEN"] == OLD
+
+
+# Whom to call
+
+
+def test_a_rollout_that_fly_ends_says_whom_to_call(fly: FakeFly) -> None:
+    fly.faults.append(lambda kind, _path, _number: reply(403) if kind == "POST /machines/ID/lease" else None)
+    assert failure().contact.startswith("Fly:")
+
+
+@pytest.mark.parametrize("kind", ["GET /secrets", "POST /secrets"])
+@pytest.mark.parametrize(
+    "answer", [reply(401), reply(429, retry_after="90"), reply(503), httpx.ConnectError("refused")], ids=str
+)
+def test_a_delivery_that_does_not_begin_says_whom_to_call(
+    fly: FakeFly, kind: str, answer: httpx.Response | Exception
+) -> None:
+    fly.faults.append(lambda asked, _path, _number: answer if asked == kind else None)
+    error = failure()
+    assert error.contact.startswith("Fly:")
+    assert f"Help:  {error.contact}" in str(error)
+
+
+def test_a_rollout_that_cannot_be_undone_says_whom_to_call(fly: FakeFly) -> None:
+    fly.sick.add(NEW)
+    fly.faults.append(lambda kind, _path, number: reply(503) if kind == "POST /secrets" and number > 1 else None)
+    error = failure()
+    assert "Rolling back failed too" in error.happened
+    assert error.contact.startswith("Fly:")
+
+
+def test_where_nothing_can_be_brought_back_it_still_says_whom_to_call(fly: FakeFly) -> None:
+    fly.faults.append(lambda kind, _path, _number: reply(403) if kind == "POST /machines/ID/lease" else None)
+    assert failure({}).contact.startswith("Fly:")
+
+
+def test_a_machine_that_does_not_bear_the_value_is_nothing_to_call_anybody_about(fly: FakeFly) -> None:
+    fly.sick.add(NEW)
+    error = failure()
+    assert error.contact == ""
+    assert "Help:" not in str(error)
+
+
+# Staged
+
+
+def stage(values: Mapping[str, str] | None = None) -> Delivery:
+    return Rollout(CLIENT, "cp", POLICY).stage(values or {"TOKEN": NEW})
+
+
+def test_staging_writes_once_and_touches_no_machine(fly: FakeFly, wire: Wire) -> None:
+    delivery = stage()
+    written_at = {"TOKEN": fly.written["TOKEN"][1]}
+    assert delivery == Delivery(version=2, digests={"TOKEN": "digest of TOKEN 2"}, machines=(), written_at=written_at)
+    assert fly.log == ["write 2"]
+    assert wire.lines == ["POST /v1/apps/cp/secrets", "GET /v1/apps/cp/secrets"]
+    assert set(fly.booted.values()) == {OLD}
+
+
+@pytest.mark.parametrize(
+    ("answer", "maybe"),
+    [(reply(403), False), (reply(404), False), (reply(503), True), (httpx.ReadTimeout("late"), True)],
+    ids=str,
+)
+def test_a_write_that_cannot_be_staged_is_told_from_one_whose_answer_was_lost(
+    fly: FakeFly,
+    answer: httpx.Response | Exception,
+    maybe: bool,  # noqa: FBT001 - a column
+) -> None:
+    fly.faults.append(lambda kind, _path, _number: answer if kind == "POST /secrets" else None)
+    with pytest.raises(OperatorError) as failed:
+        stage()
+    assert ("not known" in failed.value.state) is maybe
+    assert "no machine was restarted" in failed.value.state
+    assert NEW not in str(failed.value) + repr(failed.value)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
+def test_a_look_that_fails_after_the_write_does_not_say_that_nothing_was_written(fly: FakeFly, status: int) -> None:
+    fly.faults.append(lambda kind, _path, _number: reply(status) if kind == "GET /secrets" else None)
+    with pytest.raises(OperatorError) as failed:
+        stage()
+    assert fly.secrets == {"TOKEN": NEW}
+    assert "no secret was written" not in failed.value.state
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_when_it_was_staged_is_flys_word(fly: FakeFly, says: bool) -> None:  # noqa: FBT001 - a column
+    if not says:
+        listed = {"name": "TOKEN", "digest": "d"}
+        fly.faults.append(
+            lambda kind, _path, _number: reply(200, {"secrets": [listed]}) if kind == "GET /secrets" else None
+        )
+    delivery = stage()
+    assert delivery.written_at == {"TOKEN": fly.written["TOKEN"][1] if says else ""}
+
+
+# Who runs with what
+
+
+@pytest.mark.parametrize(
+    ("events", "since"),
+    [
+        ([], False),
+        (booted(-0.001), False),
+        (booted(0), True),
+        (booted(0.001), True),
+        (booted(1, "launch"), True),
+        (booted(-1, "launch"), False),
+        ([*booted(1), *booted(-1, "launch")], True),
+        ([*booted(-1), *booted(1)], True),
+        (booted(1, "start"), False),
+        ([*booted(1, "start"), *booted(1, "exit"), *booted(-1), *booted(-9, "launch")], False),
+    ],
+    ids=[
+        "Fly does not say",
+        "updated before",
+        "updated in the same millisecond",
+        "updated after",
+        "created after",
+        "created before",
+        "updated after it was created",
+        "in any order",
+        "a bare restart",
+        "a bare restart and a crash after an update before",
+    ],
+)
+@pytest.mark.parametrize("updated_at", ["", "2026-11-23T11:00:00Z", "2026-11-23T13:00:00Z"])
+def test_a_machine_has_the_secrets_of_when_it_was_configured(
+    events: list[dict[str, Any]],
+    since: bool,  # noqa: FBT001 - a column
+    updated_at: str,
+) -> None:
+    assert has_booted_since(machine(events=tuple(events), updated_at=updated_at), START) is since
+
+
+def listed(digest: str, seconds: float | None = None) -> AppSecret:
+    """The secret as Fly lists it, written so many seconds after the start."""
+    written = "" if seconds is None else (START + timedelta(seconds=seconds)).isoformat()
+    return AppSecret(name="TOKEN", digest=digest, updated_at=written)
+
+
+@pytest.mark.parametrize(
+    ("configured", "secret", "run"),
+    [
+        ([5, 9], listed("staged", 0), True),
+        ([0], listed("staged", 0), True),
+        ([5, -1], listed("staged", 0), False),
+        ([5, None], listed("staged", 0), False),
+        ([5, 9], listed("staged"), True),
+        ([5, 9], listed("another", 10), True),
+        ([5, -1], listed("another", 10), False),
+        ([15, 19], listed("another", 10), False),
+        ([10], listed("another", 10), False),
+        ([5, 15], listed("another", 10), True),
+        ([5, 9], listed("another"), False),
+        ([5, 9], None, False),
+    ],
+    ids=[
+        "all were updated since",
+        "in the same moment",
+        "one was not",
+        "of one nobody knows",
+        "it is the same one, whenever it was written",
+        "it was overwritten after they had it",
+        "it was overwritten before one had it",
+        "it was overwritten before any had it",
+        "it was overwritten when they were updated",
+        "a rollout of the next one failed at the first machine, and brought this one back",
+        "it was overwritten nobody knows when",
+        "it is gone",
+    ],
+)
+def test_who_runs_with_what_was_staged(configured: list[float | None], secret: AppSecret | None, run: bool) -> None:  # noqa: FBT001 - a column
+    machines = [machine(events=() if each is None else tuple(booted(each))) for each in configured]
+    found = run_with_what_was_staged(iter(machines), staged_at=START.isoformat(), digest="staged", listed=secret)
+    assert found is run
+
+
+def test_where_fly_did_not_say_when_it_was_staged_nobody_is_said_to_run_with_it() -> None:
+    machines = [machine(events=tuple(booted(5)))]
+    assert not run_with_what_was_staged(machines, staged_at="", digest="staged", listed=listed("staged", 0))

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components import http
+from components.contacts import CONTACTS
 from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolicy, failure_with
 
 from .wire import Clock, Wire, body_of, reply
@@ -326,3 +327,24 @@ def test_the_client_of_the_process_follows_no_redirects_and_gives_up_in_the_end(
     assert http.TIMEOUT.connect is not None
     assert http.TIMEOUT.read is not None
     assert http.TIMEOUT.read > 60, "Fly's wait call answers after up to 60 s"
+
+
+CALLED = {None, 401, 403, 408, 423, 425, 429, 500, 501, 502, 503, 504}
+
+
+@pytest.mark.parametrize("status", [None, 400, 401, 403, 404, 408, 409, 412, 422, 423, 425, 429, 500, 501, 502, 503])
+def test_whom_to_call_is_said_where_a_system_refuses_or_is_down(status: int | None) -> None:
+    error = ApiError("Fly", "do it", status=status, reason="r")
+    assert error.contact == (CONTACTS["Fly"] if status in CALLED else "")
+    assert ApiError("control plane", "do it", status=status, reason="r").contact == "", "its operator is who reads this"
+
+
+def test_nobody_is_called_about_a_request_that_could_not_be_made() -> None:
+    assert ApiError("Fly", "do it", status=None, reason="no such host:port", sent=False).contact == ""
+
+
+@pytest.mark.parametrize("answer", [reply(429, retry_after="90"), reply(503), httpx.ConnectError("refused")], ids=str)
+def test_an_answer_that_stays_bad_says_whom_to_call(wire: Wire, answer: httpx.Response | Exception) -> None:
+    wire.will(*[answer] * 5)
+    assert failure(REPEATABLE).contact == CONTACTS["Fly"]
+    wire.answers.clear()

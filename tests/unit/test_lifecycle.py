@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -10,13 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from components import lifecycle
+from components.clock import now
+from components.contacts import CONTACTS
 from components.errors import OperatorError
+from components.given import GivenValues
 from components.http import ApiError
 from components.keyring import Credential, fingerprint
-from components.lifecycle import RevocationOrder, Verdict, make_current, revoke_all_but
+from components.lifecycle import RevocationOrder, Verdict, make_current, revoke_all_but, still_accepted
 from components.secret import Family
 
-from .fake_issuer import FakeIssuer
+from .fake_issuer import FakeIssuer, Watched
 from .wire import Clock
 
 FAMILY = Family(app="cp", stack="prod", secret="API_TOKEN", longest_name=255)
@@ -425,7 +429,7 @@ def test_no_message_shows_a_value(old: str, new: str) -> None:
 
 
 def test_now_is_utc_in_whole_seconds() -> None:
-    text = lifecycle.now()
+    text = now()
     parsed = datetime.fromisoformat(text)
     assert parsed.utcoffset() is not None
     assert parsed.microsecond == 0
@@ -452,3 +456,226 @@ def test_answers_that_prove_nothing_at_all_are_an_error() -> None:
     blind = _ProvesNothing(alive=issuer.alive, dead=issuer.dead, values=issuer.values)
     with pytest.raises(OperatorError, match="may still be alive"):
         revoke_all_but([blind], order(current, keyring), sleep=lambda _seconds: None)
+
+
+# Credentials that only their provider can end
+
+
+def watched_generations() -> tuple[Watched, Credential, list[Credential]]:
+    """Generation 1 is old, generation 2 is current, and their provider ends old ones itself."""
+    issuer = Watched()
+    _, keyring = make_current([issuer], FAMILY, 1, keyring=None)
+    current, keyring = make_current([issuer], FAMILY, 2, keyring=keyring)
+    return issuer, current, keyring
+
+
+def test_an_old_one_that_its_provider_has_to_end_is_reported_alive_and_holds_nothing_up(clock: Clock) -> None:
+    issuer, current, keyring = watched_generations()
+    verdict = revoke(issuer, order(current, keyring), clock)
+    assert [each.credential_id for each in verdict.alive] == [keyring[1].credential_id]
+    assert verdict.revoked == ()
+    assert len(issuer.alive) == 2
+    assert clock.naps == []
+
+
+def test_an_old_one_that_its_provider_has_ended_is_reported_dead() -> None:
+    issuer, current, keyring = watched_generations()
+    issuer.end(keyring[1].credential_id)
+    verdict = revoke(issuer, order(current, keyring))
+    assert [each.credential_id for each in verdict.revoked] == [keyring[1].credential_id]
+    assert verdict.alive == ()
+
+
+def test_an_old_one_that_is_listed_but_refused_is_reported_dead() -> None:
+    issuer, current, keyring = watched_generations()
+    issuer.end(keyring[1].credential_id)
+    issuer._listed, issuer.lists_live = 0, 1
+    verdict = revoke(issuer, order(current, keyring))
+    assert [each.credential_id for each in verdict.revoked] == [keyring[1].credential_id]
+    assert verdict.alive == ()
+
+
+def test_an_old_one_whose_value_is_not_known_is_not_called_dead_while_it_is_listed_alive() -> None:
+    issuer = Watched()
+    issuer.seed("in-use", FAMILY.credential_name(1))
+    current, keyring = make_current([issuer], FAMILY, 2, keyring=None)
+    verdict = revoke(issuer, order(current, keyring))
+    assert "in-use" in issuer.alive
+    assert verdict.revoked == ()
+
+
+def test_what_nobody_manages_is_not_watched() -> None:
+    issuer, current, keyring = watched_generations()
+    issuer.seed("hand", "by hand")
+    by_hand = replace(keyring[1], credential_id="hand", name="by hand", value="value of hand")
+    verdict = revoke(issuer, order(current, [*keyring, by_hand]))
+    assert [each.credential_id for each in verdict.alive] == [keyring[1].credential_id]
+    assert [each.credential_id for each in verdict.unmanaged] == ["hand"]
+
+
+@pytest.mark.parametrize("status", [401, 500, None])
+def test_a_provider_that_does_not_say_whether_an_old_one_lives_is_an_error(status: int | None) -> None:
+    issuer, current, keyring = watched_generations()
+    issuer.calls.clear()
+    issuer.fail_at, issuer.status = 2, status
+    with pytest.raises(OperatorError, match="may still be alive"):
+        revoke(issuer, order(current, keyring))
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["not listed", "ended"])
+def test_a_verified_one_that_is_not_alive_is_an_error_there_too(gone: bool) -> None:  # noqa: FBT001 - a column
+    issuer, current, keyring = watched_generations()
+    issuer.end(current.credential_id)
+    if gone:
+        del issuer.dead[current.credential_id]
+    with pytest.raises(OperatorError, match=current.credential_id):
+        revoke(issuer, order(current, keyring))
+
+
+@pytest.mark.parametrize("change", ["holdings", "subject"])
+def test_nothing_is_looked_at_before_everything_is_verified(change: str) -> None:
+    issuer, current, keyring = watched_generations()
+    issuer.calls.clear()
+    it = order(current, keyring)
+    it = replace(it, subject="turn 2") if change == "subject" else replace(it, holdings={"Fly app cp": ""})
+    with pytest.raises(OperatorError, match="not revoked"):
+        revoke(issuer, it)
+    assert issuer.calls == []
+
+
+def test_still_accepted_are_those_whose_value_nobody_refuses() -> None:
+    issuer, _, keyring = watched_generations()
+    unknown = replace(keyring[1], credential_id="unknown", value="")
+    assert still_accepted([issuer], [*keyring, unknown]) == {each.credential_id for each in keyring}
+    issuer.end(keyring[1].credential_id)
+    assert still_accepted([issuer], [*keyring, unknown]) == {keyring[0].credential_id}
+    assert "try stranger" not in issuer.calls, "a value that is not known is not asked about"
+
+
+class _ByItsListAlone(FakeIssuer):
+    """A provider that has no call that takes the value (Stripe's webhook endpoints)."""
+
+    proves_by_value: ClassVar[bool] = False
+
+    def refuses(self, value: str) -> bool:
+        raise NotImplementedError(f"{len(value)} characters")
+
+
+class _NeverAsked(GivenValues):
+    """Values that are handed in, and of which nothing tells whether they are dead."""
+
+    def refuses(self, value: str) -> bool:
+        return not value
+
+
+@pytest.mark.parametrize("given_by", [GivenValues, _NeverAsked], ids=lambda kind: str(kind.__name__))
+@pytest.mark.parametrize("minted_by", [FakeIssuer, _ByItsListAlone], ids=lambda kind: str(kind.__name__))
+def test_what_was_minted_before_its_secret_was_handed_in_is_not_called_dead_while_it_lives(
+    minted_by: type[FakeIssuer], given_by: type[GivenValues]
+) -> None:
+    # `stripeWebhookSecret: supplied` after `endpoint`.
+    before = minted_by()
+    first, keyring = make_current([before], FAMILY, 1, keyring=None)
+    handing = given_by(given="handed in", keyring=tuple(keyring), keep_from=1)
+    current, keyring = make_current([handing, before], FAMILY, 2, keyring=keyring)
+    it = order(current, keyring)
+    after = given_by(given="", keyring=tuple(keyring))
+    verdict = revoke_all_but([after, before], it, sleep=Clock().sleep)
+    assert [each.credential_id for each in verdict.unmanaged] == [first.credential_id]
+    assert (verdict.revoked, verdict.alive) == ((), ())
+    assert list(before.alive) == [first.credential_id], "the value in use may have been rolled from it"
+    assert before.revoked == []
+
+
+@pytest.mark.parametrize("minted_by", [FakeIssuer, _ByItsListAlone], ids=lambda kind: str(kind.__name__))
+def test_what_was_handed_in_before_its_secret_was_minted_is_over_once_that_is_verified(
+    minted_by: type[FakeIssuer], clock: Clock
+) -> None:
+    # `stripeWebhookSecret: endpoint` after `supplied`.
+    handing = GivenValues(given="handed in")
+    first, keyring = make_current([handing], FAMILY, 1, keyring=None)
+    after = minted_by(values={first.credential_id: first.value})
+    before = GivenValues(given="", keyring=tuple(keyring), keep_from=1)
+    current, keyring = make_current([after, before], FAMILY, 2, keyring=keyring)
+    before = GivenValues(given="", keyring=tuple(keyring))
+    verdict = revoke_all_but([after, before], order(current, keyring), sleep=clock.sleep)
+    assert list(after.alive) == [current.credential_id]
+    assert (verdict.revoked, verdict.alive, verdict.unmanaged) == ((), (), ())
+    assert after.revoked == [], "the provider does not know it"
+    assert not [each for each in after.calls if each.startswith("try")]
+    assert [each.credential_id for each in keyring] == [current.credential_id, first.credential_id]
+    before = GivenValues(given="", keyring=tuple(keyring), keep_from=2)
+    _, keyring = make_current([after, before], FAMILY, 3, keyring=keyring)
+    assert [each.generation for each in keyring] == [3, 2], "dropped"
+
+
+def test_what_was_handed_in_before_is_told_from_what_was_minted_before() -> None:
+    # `endpoint`, then `supplied`, then `supplied` again: the endpoint of the first one stays, the old value of the second is over.
+    before = FakeIssuer()
+    first, keyring = make_current([before], FAMILY, 1, keyring=None)
+    handing = GivenValues(given="handed in", keyring=tuple(keyring), keep_from=1)
+    second, keyring = make_current([handing, before], FAMILY, 2, keyring=keyring)
+    handing = GivenValues(given="handed in later", keyring=tuple(keyring), keep_from=1)
+    current, keyring = make_current([handing, before], FAMILY, 3, keyring=keyring)
+    verdict = revoke_all_but(
+        [GivenValues(given="", keyring=tuple(keyring)), before], order(current, keyring), sleep=Clock().sleep
+    )
+    assert [each.credential_id for each in verdict.unmanaged] == [first.credential_id]
+    assert [each.credential_id for each in verdict.revoked] == [second.credential_id]
+    assert list(before.alive) == [first.credential_id]
+
+
+def test_death_is_not_proven_by_who_takes_what_is_handed_in(clock: Clock) -> None:
+    # `endpoint`, `supplied`, and `endpoint` again: the first endpoint is revoked now, and lives on for a while.
+    minting = FakeIssuer()
+    first, keyring = make_current([minting], FAMILY, 1, keyring=None)
+    handing = GivenValues(given="handed in", keyring=tuple(keyring), keep_from=1)
+    _, keyring = make_current([handing, minting], FAMILY, 2, keyring=keyring)
+    before = GivenValues(given="", keyring=tuple(keyring), keep_from=1)
+    current, keyring = make_current([minting, before], FAMILY, 3, keyring=keyring)
+    minting.still_accepted = 3
+    before = GivenValues(given="", keyring=tuple(keyring))
+    verdict = revoke_all_but([minting, before], order(current, keyring), sleep=clock.sleep)
+    assert clock.naps == [lifecycle.POLL_SECONDS] * 3
+    assert [each.credential_id for each in verdict.revoked] == [first.credential_id]
+
+
+def test_a_watched_one_is_not_called_dead_by_who_minted_before_and_never_heard_of_it() -> None:
+    before = FakeIssuer()
+    first, keyring = make_current([before], FAMILY, 1, keyring=None)
+    watching = Watched(values={first.credential_id: first.value})
+    second, keyring = make_current([watching, before], FAMILY, 2, keyring=keyring)
+    current, keyring = make_current([watching, before], FAMILY, 3, keyring=keyring)
+    verdict = revoke_all_but([watching, before], order(current, keyring), sleep=Clock().sleep)
+    assert before.refuses(second.value)
+    assert [each.credential_id for each in verdict.alive] == [second.credential_id]
+    assert [each.credential_id for each in verdict.unmanaged] == [first.credential_id]
+    assert verdict.revoked == ()
+
+
+# Whom to call
+
+
+CALLED = [(None, True), (401, True), (403, True), (429, True), (500, True), (503, True), (404, False), (422, False)]
+
+
+@pytest.mark.parametrize(("status", "called"), CALLED)
+@pytest.mark.parametrize("number", [1, 2], ids=["the list", "the mint"])
+def test_a_mint_that_fails_says_whom_to_call(status: int | None, called: bool, number: int) -> None:  # noqa: FBT001 - a column
+    issuer = FakeIssuer(system="Neon", status=status, fail_at=number)
+    with pytest.raises(OperatorError) as failed:
+        make_current([issuer], FAMILY, 1, keyring=None)
+    assert failed.value.contact == (CONTACTS["Neon"] if called else "")
+    assert ("Help:" in str(failed.value)) is called
+
+
+@pytest.mark.parametrize(("status", "called"), CALLED)
+@pytest.mark.parametrize("number", [1, 2, 3], ids=["the list", "the revocation", "the proof"])
+def test_a_revocation_that_fails_says_whom_to_call(status: int | None, called: bool, number: int) -> None:  # noqa: FBT001 - a column
+    issuer, current, keyring = two_generations()
+    issuer.calls.clear()
+    issuer.system, issuer.status, issuer.fail_at = "Resend", status, number
+    with pytest.raises(OperatorError) as failed:
+        revoke(issuer, order(current, keyring))
+    assert failed.value.contact == (CONTACTS["Resend"] if called else "")
+    assert ("Help:" in str(failed.value)) is called

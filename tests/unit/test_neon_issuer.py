@@ -103,7 +103,7 @@ def test_the_settings_of_the_map_become_the_scope(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], path: str, body: dict[str, str]
 ) -> None:
     monkeypatch.setenv("NEON_API_KEY", "napi_from-the-environment")
-    issuer = issuers.ISSUERS["neon-api-key"](settings, lambda _key: None)
+    issuer = issuers.ISSUERS["neon-api-key"].build(settings, issuers.Context(config=lambda _key: None))
     wire.will(reply(200, MINTED), reply(200, []), reply(200, {}))
     assert issuer.mint("g1").credential_id == "7"
     assert issuer.issued() == []
@@ -128,14 +128,20 @@ def test_the_key_of_a_member_who_is_no_admin_is_refused_before_anything_is_touch
     wire.serve = lambda request: answers[request.url.path]
     secret = Secret(
         name="NEON_API_KEY",
-        issuer=Issuer(kind="neon-api-key", settings={"organization_id": "org-1", "project_id": ""}),
+        source=Issuer(kind="neon-api-key", settings={"organization_id": "org-1", "project_id": ""}),
         fly=(FlySecret(app="cp"),),
         probe=Check(module="probe"),
         verification=Check(module="verification"),
     )
     with pytest.raises(RefusedError) as refused:
         preflight.check(
-            [secret], also={}, control_plane_url="https://cp.test", tenant_app="tenant", config=lambda _key: None
+            [secret],
+            supplied={},
+            progress={},
+            also={},
+            control_plane_url="https://cp.test",
+            tenant_app="tenant",
+            config=lambda _key: None,
         )
     assert "must be an admin of the organization" in refused.value.happened
     assert "a personal Neon API key of an admin" in refused.value.next_step

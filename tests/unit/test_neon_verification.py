@@ -11,11 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
+from components.contacts import CONTACTS
 from components.http import ApiError
 from components.verification import neon_api_key, neon_api_key_probe
 from components.verification.check import CheckFailedError, Subject
 
-from .wire import START, Clock, Wire, body_of, reply
+from .wire import START, Clock, Wire, body_of, booted, reply
 
 Answer = Callable[[], httpx.Response]
 TOLD = {
@@ -28,7 +29,7 @@ TOLD = {
     "prove_use": True,
     "org_timeout": 60,
 }
-SUBJECT = Subject(generation=2, credential_id="2")
+SUBJECT = Subject(secret="NEON_API_KEY", generation=2, credential_id="2")
 
 
 def at(seconds: float) -> str:
@@ -55,7 +56,15 @@ class World:
     @staticmethod
     def machine(machine_id: str, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         """A machine that has booted after the write."""
-        return {"id": machine_id, "state": "started", "instance_id": "v", "updated_at": at(5), "config": {}, **changed}
+        return {
+            "id": machine_id,
+            "state": "started",
+            "instance_id": "v",
+            "updated_at": at(5),
+            "events": booted(5),
+            "config": {},
+            **changed,
+        }
 
     @staticmethod
     def branch(branch_id: str, name: str) -> dict[str, str]:
@@ -227,7 +236,7 @@ def test_a_deletion_that_fails_does_not_hide_why(world: World, capsys: pytest.Ca
 
 
 def test_a_machine_with_the_value_before_fails(world: World) -> None:
-    world.machines[1]["updated_at"] = at(-1)
+    world.machines[1]["events"] = booted(-1)
     with pytest.raises(CheckFailedError, match="m2 of cp still runs with the value before"):
         neon_api_key.verify(TOLD, SUBJECT)
     assert world.orgs == []
@@ -268,3 +277,4 @@ def test_a_key_that_does_not_is_not(wire: Wire, monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(CheckFailedError, match=reason) as failed:
         probe(monkeypatch)
     assert NEW not in str(failed.value)
+    assert failed.value.contact == (CONTACTS["Neon"] if reason == "does not take" else "")

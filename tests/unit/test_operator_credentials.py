@@ -4,7 +4,16 @@ import pytest
 
 from components import operator_credentials
 from components.errors import RefusedError
-from components.operator_credentials import ALL, CONTROL_PLANE, FLY, GITHUB, OperatorCredential, endpoint, find
+from components.operator_credentials import (
+    ALL,
+    CONTROL_PLANE,
+    CONTROL_PLANE_SESSION,
+    FLY,
+    GITHUB,
+    OperatorCredential,
+    endpoint,
+    find,
+)
 
 TABLE = pytest.mark.parametrize("credential", ALL, ids=lambda each: each.config_key)
 
@@ -51,6 +60,14 @@ def test_the_variables_are_those_of_the_vendors() -> None:
     assert FLY.variables == ("FLY_ACCESS_TOKEN", "FLY_API_TOKEN")
     assert GITHUB.variables == ("GITHUB_TOKEN",)
     assert CONTROL_PLANE.variables == ("CP_ADMIN_API_TOKEN",)
+
+
+def test_a_check_gets_the_session_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CONTROL_PLANE_SESSION in ALL
+    assert CONTROL_PLANE_SESSION.variables == ("CP_SESSION",)
+    assert CONTROL_PLANE_SESSION.config_key == "controlPlaneSession"
+    monkeypatch.setenv("ROTATION_CONFIG_controlPlaneSession", "of the config")
+    assert find(CONTROL_PLANE_SESSION) == "of the config"
 
 
 def test_the_first_variable_that_is_set_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from components import own_state
 from components.errors import RefusedError
+from components.keyring import Credential, fingerprint
 from components.own_state import from_resources
 from components.settings import Progress
 
@@ -17,9 +18,35 @@ def urn(kind: str, name: str) -> str:
     return f"urn:pulumi:prod::molecule-secrets::molecule:rotation:Rotation${kind}::{name}"
 
 
-def credential(name: str, generation: float) -> dict[str, Any]:
+def credential(name: str, generation: float, **outputs: Any) -> dict[str, Any]:  # noqa: ANN401 - properties
     kind = own_state.CREDENTIAL_TYPE
-    return {urn(kind, name): {"type": kind, "outputs": {"generation": generation, "value": "not for you"}}}
+    properties = {"generation": generation, "value": "not for you", **outputs}
+    return {urn(kind, name): {"type": kind, "outputs": properties}}
+
+
+def keyring(**values: str) -> list[dict[str, Any]]:
+    """A keyring as it is kept: `g2="value"` is the credential t2 of generation 2."""
+    numbers = [int(key[1:]) for key in values]
+    return [
+        Credential(
+            generation=number, credential_id=f"t{number}", name=f"name-g{number}", value=value, created_at="then"
+        ).properties()
+        | {"generation": float(number)}
+        for number, value in zip(numbers, values.values(), strict=True)
+    ]
+
+
+def app(name: str, **values: str) -> dict[str, Any]:
+    kind = own_state.APP_TYPE
+    digests = {secret: f"digest of {secret} in {name}" for secret in values}
+    outputs = {"app": name, "names": sorted(values), **values, "digests": digests}
+    return {urn(kind, name): {"type": kind, "outputs": outputs}}
+
+
+def revocation(name: str, *alive: str) -> dict[str, Any]:
+    kind = own_state.REVOCATION_TYPE
+    listed = [{"credential_id": each, "lives_until": ""} for each in alive]
+    return {urn(kind, f"revocation-{name}"): {"type": kind, "outputs": {"alive": listed}}}
 
 
 def command(name: str, stdout: str | None, kind: str = own_state.VERIFICATION_TYPE) -> dict[str, Any]:
@@ -35,16 +62,19 @@ def report(generation: int) -> str:
     [
         ({}, {}),
         (credential("A", 3.0), {"A": Progress(current=3)}),
-        (credential("A", 3) | command("verification-A", report(2)), {"A": Progress(current=3, verified=2)}),
-        (credential("A", 3) | command("verification-A", None), {"A": Progress(current=3)}),
-        (credential("A", 3) | command("verification-A", ""), {"A": Progress(current=3)}),
+        (
+            credential("A", 3) | command("verification-A", report(2)),
+            {"A": Progress(current=3, verified=2, has_verification=True)},
+        ),
+        (credential("A", 3) | command("verification-A", None), {"A": Progress(current=3, has_verification=True)}),
+        (credential("A", 3) | command("verification-A", ""), {"A": Progress(current=3, has_verification=True)}),
         (credential("A", 3) | command("probe-A", report(3)), {"A": Progress(current=3)}),
         (credential("A", 3) | command("verification-A", report(3), "other:Type"), {"A": Progress(current=3)}),
         (
             credential("A", 1) | credential("B", 2) | command("verification-B", report(2)),
-            {"A": Progress(current=1), "B": Progress(current=2, verified=2)},
+            {"A": Progress(current=1), "B": Progress(current=2, verified=2, has_verification=True)},
         ),
-        (command("verification-A", report(2)), {"A": Progress(verified=2)}),
+        (command("verification-A", report(2)), {"A": Progress(verified=2, has_verification=True)}),
         ({urn("pulumi:providers:github", "default"): {"type": "pulumi:providers:github"}}, {}),
         ({urn("github:ActionsSecret", "A"): {"type": "github:ActionsSecret", "outputs": {"generation": 9}}}, {}),
     ],
@@ -113,3 +143,103 @@ def test_a_state_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(own_state, "invoke", invoke)
     with pytest.raises(RefusedError, match="no backend"):
         own_state.progress()
+
+
+VALUES = {1: "value-one", 2: "value-two"}
+PAIR = keyring(g2=VALUES[2], g1=VALUES[1])
+
+
+def test_the_values_that_the_stack_knows_leave_as_fingerprints() -> None:
+    found = from_resources(credential("A", 2, value=VALUES[2], keyring=PAIR))["A"]
+    assert found.fingerprints == {number: fingerprint(value) for number, value in VALUES.items()}
+    assert not any(value in repr(found) for value in VALUES.values())
+
+
+def test_a_credential_whose_value_is_not_known_has_no_fingerprint() -> None:
+    found = from_resources(credential("A", 2, value=VALUES[2], keyring=keyring(g2=VALUES[2], g1="")))
+    assert set(found["A"].fingerprints) == {2}
+
+
+@pytest.mark.parametrize("kept", [{}, {"keyring": None}, {"keyring": []}])
+def test_a_credential_without_a_keyring_has_no_fingerprints(kept: dict[str, Any]) -> None:
+    found = from_resources(credential("A", 2, **kept))
+    assert found == {"A": Progress(current=2)}
+
+
+@pytest.mark.parametrize(
+    ("apps", "delivered"),
+    [
+        ({}, {}),
+        (app("cp", A=VALUES[2]), {"cp": "digest of A in cp"}),
+        (app("cp", **{"A": VALUES[2], "A-BEFORE": VALUES[2], "0": VALUES[2]}), {"cp": "digest of A in cp"}),
+        (app("cp", A=VALUES[1]), {}),
+        (
+            app("cp", A=VALUES[2]) | app("tenant", A=VALUES[2]),
+            {"cp": "digest of A in cp", "tenant": "digest of A in tenant"},
+        ),
+        (app("cp", A=VALUES[2]) | app("tenant", A=VALUES[1]), {"cp": "digest of A in cp"}),
+        (app("cp", B=VALUES[2]), {}),
+        ({urn(own_state.APP_TYPE, "cp"): {"type": own_state.APP_TYPE}}, {}),
+    ],
+    ids=[
+        "no app",
+        "delivered",
+        "delivered beside another one",
+        "the value before",
+        "two apps",
+        "two apps, of which one failed",
+        "another secret",
+        "an app whose creation failed",
+    ],
+)
+def test_an_app_has_a_value_once_it_was_written_as_a_whole(apps: dict[str, Any], delivered: dict[str, str]) -> None:
+    resources = credential("A", 2, value=VALUES[2], keyring=PAIR) | apps
+    assert from_resources(resources)["A"].delivered == delivered
+
+
+@pytest.mark.parametrize(
+    ("alive", "oldest"),
+    [((), 0), (("t1",), 1), (("t2",), 2), (("t2", "t1"), 1), (("stranger",), 0), (("stranger", "t2"), 2)],
+)
+def test_the_oldest_one_that_only_its_provider_can_end(alive: tuple[str, ...], oldest: int) -> None:
+    resources = credential("A", 3, keyring=PAIR) | revocation("A", *alive)
+    found = from_resources(resources)["A"]
+    assert (found.oldest_alive, found.has_revocation) == (oldest, True)
+
+
+def test_a_revocation_of_before_there_was_a_watch_is_one() -> None:
+    kind = own_state.REVOCATION_TYPE
+    for outputs in ({}, {"outputs": None}, {"outputs": {"alive": None}}):
+        resources = credential("A", 3, keyring=PAIR) | {urn(kind, "revocation-A"): {"type": kind, **outputs}}
+        found = from_resources(resources)["A"]
+        assert (found.oldest_alive, found.has_revocation) == (0, True)
+
+
+def test_what_is_of_another_secret_does_not_count() -> None:
+    resources = (
+        credential("A", 2, value=VALUES[2], keyring=PAIR)
+        | credential("B", 2, value="another", keyring=keyring(g2="another", g1=""))
+        | app("cp", B="another")
+        | revocation("B", "t1")
+        | command("verification-B", report(2))
+    )
+    found = from_resources(resources)
+    assert found["A"] == Progress(
+        current=2, fingerprints={number: fingerprint(value) for number, value in VALUES.items()}
+    )
+    assert found["B"] == Progress(
+        current=2,
+        verified=2,
+        fingerprints={2: fingerprint("another")},
+        oldest_alive=1,
+        delivered={"cp": "digest of B in cp"},
+        has_verification=True,
+        has_revocation=True,
+    )
+
+
+def test_a_resource_of_another_type_is_no_revocation_and_no_app() -> None:
+    resources = credential("A", 2, value=VALUES[2])
+    for name in ("revocation-A", "cp"):
+        resources[urn("other:Type", name)] = {"type": "other:Type", "outputs": {"A": VALUES[2], "alive": []}}
+    assert from_resources(resources) == {"A": Progress(current=2)}

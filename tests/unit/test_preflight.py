@@ -1,7 +1,8 @@
 """Is everything that an operator's credentials cannot do refused before anything is touched, by reading alone?"""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -9,13 +10,17 @@ import pytest
 
 from components import preflight
 from components.errors import RefusedError
-from components.secret import Check, FlySecret, Issuer, RepositorySecret, Secret
+from components.http import ApiError
+from components.issuers import ISSUERS, Context, Kind
+from components.secret import Check, FlySecret, Issuer, Random, RepositorySecret, Secret, Supplied
+from components.settings import Progress
 
+from .fake_issuer import FakeIssuer
 from .wire import Wire, body_of, reply
 
 SECRET = Secret(
     name="FLY_API_TOKEN",
-    issuer=Issuer(kind="fly-deploy-token", settings={"app": "tokens", "profile": "deploy", "expiry": "24h"}),
+    source=Issuer(kind="fly-deploy-token", settings={"app": "tokens", "profile": "deploy", "expiry": "24h"}),
     fly=(FlySecret(app="cp"),),
     repositories=(RepositorySecret(owner="o", repository="r"),),
     probe=Check(module="probe"),
@@ -56,9 +61,17 @@ def serving(changed: Mapping[str, tuple[int, Any]]) -> Callable[[httpx.Request],
     return lambda request: reply(*answers[f"{request.method} {request.url.path}"])
 
 
-def check(also: dict[str, list[str]] | None = None) -> None:
-    preflight.check(
-        [SECRET],
+def check(
+    also: dict[str, list[str]] | None = None,
+    secrets: Iterable[Secret] = (SECRET,),
+    *,
+    supplied: Mapping[str, str] | None = None,
+    progress: Mapping[str, Progress] | None = None,
+) -> list[str]:
+    return preflight.check(
+        secrets,
+        supplied=supplied or {},
+        progress=progress or {},
         also=also or {},
         control_plane_url="https://cp.test",
         tenant_app="tenant",
@@ -76,7 +89,7 @@ def only_read(wire: Wire) -> bool:
 
 def test_an_operator_who_may_do_everything_gets_through_and_nothing_is_written(wire: Wire) -> None:
     wire.serve = serving({})
-    check({"FLY_API_TOKEN": ["t1"]})
+    assert check({"FLY_API_TOKEN": ["t1"]}) == []
     assert set(wire.lines) == set(GOOD)
     assert only_read(wire)
 
@@ -157,3 +170,138 @@ def test_the_control_plane_of_the_environment_comes_first(wire: Wire, monkeypatc
     check()
     asked = next(each for each in wire.requests if each.url.path == "/cp/admin/orgs")
     assert (asked.url.host, asked.url.port) == ("127.0.0.1", 9)
+
+
+# Whom to call
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "contact"),
+    [
+        ("GET /v1/apps/cp", (401, {}), "Fly:"),
+        ("GET /v1/apps/cp", (503, {}), "Fly:"),
+        ("POST /graphql", (500, {}), "Fly:"),
+        ("GET /repos/o/r", (401, {}), "GitHub"),
+        ("GET /repos/o/r", (503, {}), "GitHub"),
+        ("GET /v1/apps/cp", (404, {}), ""),
+        ("GET /repos/o/r", (404, {}), ""),
+        ("GET /cp/admin/orgs", (401, {}), ""),
+        ("GET /cp/admin/orgs", (503, {}), ""),
+    ],
+)
+def test_who_refuses_or_is_down_is_named_with_whom_to_call(
+    wire: Wire, path: str, answer: tuple[int, Any], contact: str
+) -> None:
+    wire.serve = serving({path: answer})
+    with pytest.raises(RefusedError) as refused:
+        check()
+    assert refused.value.contact.startswith(contact)
+    assert bool(refused.value.contact) is bool(contact)
+    assert ("Help:" in str(refused.value)) is bool(contact)
+
+
+def test_everybody_to_call_is_named_once(wire: Wire) -> None:
+    wire.serve = serving({"GET /v1/apps/cp": (503, {}), "POST /graphql": (500, {}), "GET /repos/o/r": (503, {})})
+    with pytest.raises(RefusedError) as refused:
+        check()
+    assert str(refused.value).count("Help:") == 1
+    lines = [line.strip() for line in refused.value.contact.splitlines()]
+    assert [line.partition(":")[0] for line in lines] == ["Fly", "GitHub and GHCR"]
+
+
+# Issuers
+
+
+def use(monkeypatch: pytest.MonkeyPatch, build: Callable[[Mapping[str, str], Context], FakeIssuer]) -> Secret:
+    """A secret of an issuer that needs nobody's credential."""
+    monkeypatch.setattr(preflight, "ISSUERS", {**ISSUERS, "fake": Kind(build=build, operator=None)})
+    return replace(SECRET, name="HANDED", source=Supplied(kind="fake", settings={"account": "1"}), repositories=())
+
+
+@pytest.mark.parametrize("source", [Random(), Supplied()])
+def test_a_value_that_no_provider_mints_needs_no_providers_credential(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, source: Random | Supplied
+) -> None:
+    monkeypatch.delenv("GITHUB_TOKEN")
+    wire.serve = serving({})
+    assert check(secrets=[replace(SECRET, source=source, repositories=())]) == []
+    assert "POST /graphql" not in wire.lines
+    assert not any(line.startswith("GET /repos") for line in wire.lines)
+
+
+def test_an_unmanaged_credential_of_a_given_value_is_refused(wire: Wire) -> None:
+    wire.serve = serving({})
+    with pytest.raises(RefusedError, match="gone"):
+        check({"FLY_API_TOKEN": ["gone"]}, [replace(SECRET, source=Supplied())])
+
+
+def test_the_issuer_gets_what_was_handed_in_and_how_far_its_secret_is(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire.serve = serving({})
+    built: list[tuple[Mapping[str, str], Context]] = []
+
+    def build(settings: Mapping[str, str], context: Context) -> FakeIssuer:
+        built.append((settings, context))
+        return FakeIssuer()
+
+    secret = use(monkeypatch, build)
+    progress = {"HANDED": Progress(verified=4, oldest_alive=3), "OTHER": Progress(verified=9)}
+    check(secrets=[secret], supplied={"HANDED": "value", "OTHER": "no"}, progress=progress)
+    ((settings, context),) = built
+    assert settings == {"account": "1"}
+    assert (context.given, context.keep_from) == ("value", 3)
+    assert "value" not in repr(context)
+    check(secrets=[secret])
+    assert (built[1][1].given, built[1][1].keep_from) == ("", 0)
+
+
+class _Warning(FakeIssuer):
+    """Has something to say that is no obstacle."""
+
+    def warnings(self) -> list[str]:
+        return ["it ends on Monday.", "it is the last one."]
+
+
+def test_what_an_operator_should_know_is_returned_with_the_name_of_the_secret(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire.serve = serving({})
+    secret = use(monkeypatch, lambda _settings, _context: _Warning())
+    assert check(secrets=[SECRET, secret]) == ["HANDED: it ends on Monday.", "HANDED: it is the last one."]
+
+
+class _Obstructed(_Warning):
+    """Has an obstacle, and is not asked any further."""
+
+    def obstacles(self) -> list[RefusedError]:
+        return [RefusedError("the key is of another account", next_step="hand in another one")]
+
+    def warnings(self) -> list[str]:
+        raise AssertionError("asked in spite of the obstacle")
+
+
+def test_an_obstacle_is_refused(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire.serve = serving({})
+    secret = use(monkeypatch, lambda _settings, _context: _Obstructed())
+    with pytest.raises(RefusedError, match="another account"):
+        check(secrets=[secret])
+
+
+class _Down(FakeIssuer):
+    """Refuses, as somebody whose credential is not the operator's."""
+
+    def obstacles(self) -> list[RefusedError]:
+        raise ApiError("Upstash", "look", status=self.status, reason="no")
+
+
+@pytest.mark.parametrize("status", [401, 403, 503, None])
+def test_a_refusal_without_an_operator_blames_no_operators_credential(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, status: int | None
+) -> None:
+    wire.serve = serving({})
+    secret = use(monkeypatch, lambda _settings, _context: _Down(status=status))
+    with pytest.raises(RefusedError, match="Upstash") as refused:
+        check(secrets=[secret])
+    assert "export" not in refused.value.next_step
+    assert refused.value.contact.startswith("Upstash:")

@@ -1,15 +1,17 @@
 """Do the providers of what is minted ask for what the engine gives them, and see what changed?"""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from components import provider
-from components.errors import OperatorError
+from components.errors import OperatorError, RefusedError
+from components.issuers import ISSUERS, Context, Kind
 from components.keyring import Credential, fingerprint
 from components.provider import CredentialProvider, RevocationProvider
 
-from .fake_issuer import FakeIssuer
+from .fake_issuer import FakeIssuer, Watched
 from .test_dynamic_provider import UNKNOWN
 
 Properties = dict[str, Any]
@@ -22,9 +24,13 @@ NAME = "cp-rotation-prod-TOKEN-g"
 def issuer(monkeypatch: pytest.MonkeyPatch) -> FakeIssuer:
     """The provider of credentials, under the kind `fake`."""
     issuer = FakeIssuer()
-    monkeypatch.setattr(provider, "ISSUERS", {"fake": lambda _settings, _config: issuer})
-    monkeypatch.setattr(provider, "LONGEST_NAMES", {"fake": 255})
+    use(issuer, monkeypatch)
     return issuer
+
+
+def use(issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Kind(build=lambda _settings, _context: issuer, operator=None)
+    monkeypatch.setattr(provider, "ISSUERS", {**ISSUERS, "fake": fake})
 
 
 # Credential
@@ -37,6 +43,7 @@ def credential(generation: object) -> Properties:
         "issuer": {"kind": "fake", "settings": {}},
         "generation": generation,
         "turn": None,
+        "salt": None,
         "credential_id": None,
         "created_at": None,
         "value": None,
@@ -84,12 +91,11 @@ def test_an_update_looks_where_the_settings_of_before_point_too(monkeypatch: pyt
     built: list[dict[str, str]] = []
     issuer = FakeIssuer()
 
-    def build(settings: dict[str, str], _config: object) -> FakeIssuer:
-        built.append(settings)
+    def build(settings: Mapping[str, str], _context: Context) -> FakeIssuer:
+        built.append(dict(settings))
         return issuer
 
-    monkeypatch.setattr(provider, "ISSUERS", {"fake": build})
-    monkeypatch.setattr(provider, "LONGEST_NAMES", {"fake": 255})
+    monkeypatch.setattr(provider, "ISSUERS", {"fake": Kind(build=build, operator=None)})
     olds = stored(dict(CredentialProvider().create(credential(1.0)).outs or {}))
     news = {**credential(2.0), "issuer": {"kind": "fake", "settings": {"app": "another"}}}
     built.clear()
@@ -114,6 +120,7 @@ def revocation(current: Credential, keyring: list[Credential], **changed: Any) -
         "also": [],
         "proof_timeout": 120.0,
         "revoked": None,
+        "alive": None,
         "unmanaged": None,
         **changed,
     }
@@ -182,3 +189,203 @@ def test_a_revocation_runs_after_every_verification(
 ) -> None:
     olds = revocation(pair[0], pair)
     assert RevocationProvider().diff("id", olds, {**olds, **changed}).changes is changes
+
+
+# The salt
+
+
+def test_the_salt_is_made_once_and_stays(issuer: FakeIssuer) -> None:
+    it = CredentialProvider()
+    first = dict(it.create(credential(1.0)).outs or {})
+    second = dict(it.update("id", stored(first), credential(2.0)).outs or {})
+    other = dict(it.create(credential(1.0)).outs or {})
+    assert len(bytes.fromhex(first["salt"])) == 16
+    assert second["salt"] == first["salt"]
+    assert other["salt"] != first["salt"], "another credential has another one"
+    assert issuer.alive
+
+
+# Given values
+
+
+def handed(generation: float, value: str, keep_from: float = 0.0) -> Properties:
+    return {
+        **credential(generation),
+        "issuer": {"kind": "given", "settings": {}},
+        "given": value,
+        "keep_from": keep_from,
+    }
+
+
+def generations(outs: Properties) -> dict[int, str]:
+    return {each["generation"]: each["value"] for each in outs["keyring"]}
+
+
+def test_a_given_value_is_taken_as_it_is_and_kept_until_it_is_over() -> None:
+    it = CredentialProvider()
+    first = dict(it.create(handed(1.0, "one")).outs or {})
+    assert (first["value"], first["credential_id"], generations(first)) == ("one", f"{NAME}1", {1: "one"})
+    second = dict(it.update("id", stored(first), handed(2.0, "two")).outs or {})
+    assert (second["value"], generations(second)) == ("two", {1: "one", 2: "two"})
+    third = dict(it.update("id", stored(second), handed(3.0, "three", 1.0)).outs or {})
+    assert generations(third) == {1: "one", 2: "two", 3: "three"}, "1 is verified, 2 was given up"
+    fourth = dict(it.update("id", stored(third), handed(4.0, "four", 3.0)).outs or {})
+    assert generations(fourth) == {3: "three", 4: "four"}
+
+
+@pytest.mark.parametrize("generation", [1.0, 2.0])
+def test_a_generation_that_is_known_keeps_its_value_whatever_is_given(generation: float) -> None:
+    it = CredentialProvider()
+    outs = dict(it.create(handed(1.0, "one")).outs or {})
+    outs = dict(it.update("id", stored(outs), handed(2.0, "two", 1.0)).outs or {})
+    for step in (1.0, generation):
+        outs = dict(it.update("id", stored(outs), handed(step, "generated anew", 1.0)).outs or {})
+    assert outs["value"] == {1.0: "one", 2.0: "two"}[generation]
+    assert generations(outs) == {1: "one", 2: "two"}
+
+
+def test_another_value_alone_is_no_change() -> None:
+    olds = {**handed(1.0, "one"), "turn": "1", "value": "one"}
+    assert not CredentialProvider().diff("id", olds, handed(1.0, "two", 1.0)).changes
+
+
+def test_given_values_of_before_are_over_once_another_one_is_verified() -> None:
+    it = CredentialProvider()
+    outs = dict(it.create(handed(1.0, "one")).outs or {})
+    outs = dict(it.update("id", stored(outs), handed(2.0, "two", 1.0)).outs or {})
+    keyring = [Credential.from_properties(each) for each in outs["keyring"]]
+    news = revocation(keyring[0], keyring, issuer={"kind": "given", "settings": {}})
+    verdict = RevocationProvider().create(news).outs or {}
+    assert (verdict["revoked"], verdict["alive"], verdict["unmanaged"]) == ([f"{NAME}1"], [], [])
+
+
+# Old credentials that only their provider can end
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch, pair: list[Credential]) -> Watched:
+    """The same credentials at a provider that ends old ones itself."""
+    issuer = Watched()
+    for each in pair:
+        issuer.seed(each.credential_id, each.name)
+    use(issuer, monkeypatch)
+    return issuer
+
+
+def outputs(news: Properties, olds: Properties | None = None) -> Properties:
+    it = RevocationProvider()
+    outs = it.create(news).outs if olds is None else it.update("id", olds, news).outs
+    return dict(outs or {})
+
+
+def test_what_its_provider_has_to_end_is_not_revoked_but_watched(watched: Watched, pair: list[Credential]) -> None:
+    outs = outputs(revocation(pair[0], pair))
+    assert set(watched.alive) == {"t1", "t2"}
+    assert outs["alive"] == [{"credential_id": "t1", "lives_until": "2026-11-30T12:00:00Z"}]
+    assert outs["revoked"] == []
+
+
+def test_a_watched_one_that_is_accepted_is_no_change(watched: Watched, pair: list[Credential]) -> None:
+    news = revocation(pair[0], pair)
+    outs = outputs(news)
+    watched.calls.clear()
+    assert not RevocationProvider().diff("id", outs, news).changes
+    assert watched.calls == ["try t1"], "it alone was asked, with its value"
+
+
+def test_a_watched_one_that_is_refused_is_a_change_and_is_written_down(
+    watched: Watched, pair: list[Credential]
+) -> None:
+    news = revocation(pair[0], pair)
+    olds = outputs(news)
+    watched.end("t1")
+    assert RevocationProvider().diff("id", olds, news).changes
+    outs = outputs(news, olds)
+    assert (outs["revoked"], outs["alive"]) == ([f"{NAME}1"], [])
+    watched.calls.clear()
+    assert not RevocationProvider().diff("id", outs, news).changes
+    assert watched.calls == [], "nothing is watched any more"
+
+
+def test_one_of_two_watched_ones_that_is_refused_is_a_change(watched: Watched, pair: list[Credential]) -> None:
+    watched.seed("t0", f"{NAME}0")
+    oldest = Credential(
+        generation=0, credential_id="t0", name=f"{NAME}0", value="value of t0", created_at="2026-11-23T12:00:00Z"
+    )
+    news = revocation(pair[0], [*pair, oldest])
+    olds = outputs(news)
+    assert {each["credential_id"] for each in olds["alive"]} == {"t0", "t1"}
+    watched.end("t0")
+    assert RevocationProvider().diff("id", olds, news).changes
+    assert [each["credential_id"] for each in outputs(news, olds)["alive"]] == ["t1"]
+
+
+@pytest.mark.parametrize("status", [None, 401, 403, 429, 500])
+def test_while_the_provider_is_down_a_watched_one_is_no_change(
+    watched: Watched, pair: list[Credential], status: int | None
+) -> None:
+    news = revocation(pair[0], pair)
+    olds = outputs(news)
+    watched.end("t1")
+    watched.calls.clear()
+    watched.status = status
+    watched.fail_at = 1
+    assert not RevocationProvider().diff("id", olds, news).changes
+    assert watched.calls == ["try t1"], "nothing else is asked"
+    assert RevocationProvider().diff("id", olds, news).changes, "the next look finds it"
+
+
+def test_while_one_of_two_watched_ones_cannot_be_asked_about_nothing_is_a_change(
+    watched: Watched, pair: list[Credential]
+) -> None:
+    watched.seed("t0", f"{NAME}0")
+    oldest = Credential(
+        generation=0, credential_id="t0", name=f"{NAME}0", value="value of t0", created_at="2026-11-23T12:00:00Z"
+    )
+    news = revocation(pair[0], [*pair, oldest])
+    olds = outputs(news)
+    watched.end("t1")
+    watched.calls.clear()
+    watched.fail_at = 2
+    assert not RevocationProvider().diff("id", olds, news).changes
+    assert watched.calls == ["try t1", "try t0"]
+    assert RevocationProvider().diff("id", olds, news).changes
+
+
+def test_without_the_operators_credential_a_watched_one_is_no_change(
+    monkeypatch: pytest.MonkeyPatch, watched: Watched, pair: list[Credential]
+) -> None:
+    def build(_settings: Mapping[str, str], _context: Context) -> FakeIssuer:
+        raise RefusedError("STRIPE_API_KEY is not set", next_step="export it.")
+
+    news = revocation(pair[0], pair)
+    olds = outputs(news)
+    watched.end("t1")
+    monkeypatch.setattr(provider, "ISSUERS", {"fake": Kind(build=build, operator=None)})
+    assert not RevocationProvider().diff("id", olds, news).changes
+    use(watched, monkeypatch)
+    assert RevocationProvider().diff("id", olds, news).changes
+
+
+def test_where_nothing_is_watched_no_provider_is_asked(issuer: FakeIssuer, pair: list[Credential]) -> None:
+    news = revocation(pair[0], pair)
+    outs = outputs(news)
+    issuer.calls.clear()
+    assert not RevocationProvider().diff("id", outs, news).changes
+    assert issuer.calls == []
+
+
+def test_the_watch_asks_the_issuer_that_the_state_knows(
+    monkeypatch: pytest.MonkeyPatch, watched: Watched, pair: list[Credential]
+) -> None:
+    built: list[tuple[dict[str, str], tuple[Credential, ...]]] = []
+
+    def build(settings: Mapping[str, str], context: Context) -> FakeIssuer:
+        built.append((dict(settings), context.keyring))
+        return watched
+
+    monkeypatch.setattr(provider, "ISSUERS", {"fake": Kind(build=build, operator=None)})
+    olds = outputs(revocation(pair[0], pair, issuer={"kind": "fake", "settings": {"account": "1"}}))
+    built.clear()
+    RevocationProvider().diff("id", olds, revocation(pair[0], pair))
+    assert built == [({"account": "1"}, tuple(pair))]

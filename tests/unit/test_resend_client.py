@@ -9,7 +9,7 @@ import pytest
 
 from components.http import ApiError
 from components.keyring import Issued
-from components.resend.client import PAGE, ResendClient
+from components.resend.client import PAGE, Domain, DomainRecord, ResendClient
 
 from .wire import Wire, body_of, reply
 
@@ -129,6 +129,57 @@ def test_a_domain_is_found_on_any_page(wire: Wire) -> None:
     assert CLIENT.domain_id("missing.example") is None
 
 
+def test_a_domain_comes_with_its_records(wire: Wire) -> None:
+    spf = {
+        "record": "SPF",
+        "name": "send",
+        "type": "MX",
+        "ttl": "Auto",
+        "status": "verified",
+        "value": "v",
+        "priority": 10,
+    }
+    wire.will(
+        reply(
+            200,
+            {
+                "object": "domain",
+                "id": "d1",
+                "name": "a.example",
+                "status": "partially_failed",
+                "capabilities": {"sending": "disabled", "receiving": "enabled"},
+                "records": [spf, {"record": "DKIM", "name": "k._domainkey", "type": "TXT", "status": None}],
+            },
+        )
+    )
+    assert CLIENT.domain("d1") == Domain(
+        domain_id="d1",
+        name="a.example",
+        status="partially_failed",
+        sending=False,
+        records=(
+            DomainRecord(record="SPF", name="send", type="MX", status="verified", value="v"),
+            DomainRecord(record="DKIM", name="k._domainkey", type="TXT", status="", value=""),
+        ),
+    )
+    assert wire.lines == ["GET /domains/d1"]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "sending"),
+    [(None, True), ({}, True), ({"sending": "enabled"}, True), ({"sending": "disabled"}, False)],
+)
+def test_a_domain_sends_unless_resend_says_otherwise(wire: Wire, capabilities: object, sending: bool) -> None:  # noqa: FBT001
+    wire.serve = pages([{"id": "d1", "name": "a.example", "status": "verified", "capabilities": capabilities}])
+    assert CLIENT.domains() == [Domain(domain_id="d1", name="a.example", status="verified", sending=sending)]
+
+
+def test_a_domain_that_is_gone_is_an_error(wire: Wire) -> None:
+    wire.will(failure(404, "not_found", "Domain not found"))
+    with pytest.raises(ApiError, match=r"read domain d1: status 404: not_found: Domain not found"):
+        CLIENT.domain("d1")
+
+
 def test_keys_are_listed_page_by_page(wire: Wire) -> None:
     wire.serve = pages([key(f"k{number}") for number in range(PAGE + 1)])
     keys = CLIENT.list_keys()
@@ -159,7 +210,13 @@ def test_when_a_key_was_last_used(wire: Wire, keys: list[dict[str, Any]], moment
 def test_mails_that_are_young_enough(wire: Wire) -> None:
     wire.serve = pages(
         [
-            mail("new", subject="Your org", to=["a@b.example", "c@d.example"], last_event="delivered"),
+            mail(
+                "new",
+                **{"from": "A <a@b.example>"},
+                subject="Your org",
+                to=["a@b.example", "c@d.example"],
+                last_event="delivered",
+            ),
             mail("bare", subject=None, to=None, last_event=None),
             mail("old", created_at="2026-11-23 11:59:59+00"),
         ]
@@ -167,6 +224,7 @@ def test_mails_that_are_young_enough(wire: Wire) -> None:
     new, bare = CLIENT.emails_since(datetime(2026, 11, 23, 12, tzinfo=UTC))
     assert (new.email_id, new.subject, new.last_event) == ("new", "Your org", "delivered")
     assert new.to == ("a@b.example", "c@d.example")
+    assert (new.sender, bare.sender) == ("A <a@b.example>", "")
     assert (bare.email_id, bare.subject, bare.to, bare.last_event) == ("bare", "", (), "")
     assert wire.lines == ["GET /emails"]
     assert wire.last.url.params["limit"] == str(PAGE)

@@ -96,7 +96,9 @@ def test_any_other_answer_than_a_refusal_proves_neither(wire: Wire, answer: http
 
 def test_the_settings_of_the_map_become_the_issuer(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESEND_API_KEY", "re_from_the-environment")
-    issuer = issuers.ISSUERS["resend-sending-key"]({"domain": "another.example"}, lambda _key: None)
+    issuer = issuers.ISSUERS["resend-sending-key"].build(
+        {"domain": "another.example"}, issuers.Context(config=lambda _key: None)
+    )
     wire.will(domains(), reply(201, {"id": "k1", "token": "re_new"}), reply(200, {"data": []}), reply(200))
     issuer.mint("g1")
     assert issuer.issued() == []

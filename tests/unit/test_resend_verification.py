@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
+from components.contacts import CONTACTS
 from components.http import ApiError
 from components.verification import resend_api_key, resend_api_key_probe
 from components.verification.check import CheckFailedError, Subject
 
-from .wire import START, Clock, Wire, body_of, reply
+from .wire import START, Clock, Wire, body_of, booted, reply
 
 Answer = Callable[[], httpx.Response]
 TOLD = {
@@ -26,7 +27,7 @@ TOLD = {
     "org_timeout": 60,
     "mail_timeout": 30,
 }
-SUBJECT = Subject(generation=2, credential_id="k2")
+SUBJECT = Subject(secret="RESEND_API_KEY", generation=2, credential_id="k2")
 FAILED = "purge confirmation email failed: org={} status=403"
 
 
@@ -57,7 +58,15 @@ class World:
     @staticmethod
     def machine(machine_id: str, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         """A machine that has booted after the write."""
-        return {"id": machine_id, "state": "started", "instance_id": "v", "updated_at": at(5), "config": {}, **changed}
+        return {
+            "id": machine_id,
+            "state": "started",
+            "instance_id": "v",
+            "updated_at": at(5),
+            "events": booted(5),
+            "config": {},
+            **changed,
+        }
 
     def send(self, slug: str, **changed: Any) -> None:  # noqa: ANN401 - JSON
         """The control plane confirms a deletion with the new key."""
@@ -220,7 +229,7 @@ def test_an_org_that_does_not_run_fails_and_is_deleted(world: World, status: str
 
 
 def test_a_machine_with_the_value_before_fails(world: World) -> None:
-    world.machines[1]["updated_at"] = at(-1)
+    world.machines[1]["events"] = booted(-1)
     with pytest.raises(CheckFailedError, match="m2 of cp still runs with the value before"):
         resend_api_key.verify(TOLD, SUBJECT)
     assert world.orgs == []
@@ -269,3 +278,4 @@ def test_a_key_that_resend_does_not_know_is_not(
     with pytest.raises(CheckFailedError, match=reason) as failed:
         probe(monkeypatch)
     assert NEW not in str(failed.value)
+    assert failed.value.contact == (CONTACTS["Resend"] if status == 503 else "")

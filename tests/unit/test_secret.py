@@ -72,7 +72,7 @@ def test_a_name_that_only_begins_alike_is_of_another_family(
 def test_fly_is_served_before_github() -> None:
     secret = Secret(
         name="API_TOKEN",
-        issuer=Issuer(kind="fly-deploy-token"),
+        source=Issuer(kind="fly-deploy-token"),
         fly=(FlySecret(app="one"), FlySecret(app="two")),
         repositories=(RepositorySecret(owner="o", repository="r"),),
         probe=Check(module="probe"),

@@ -23,7 +23,7 @@ NOT_MANAGED = {"GITHUB_TOKEN": "it is built in."}
 
 
 def load(**changed: str | None) -> settings.Settings:
-    return settings.load({**DEFAULTS, **changed}.get, owner="Molecule-AI")
+    return settings.load({**DEFAULTS, **changed}.get, owner="Molecule-AI", old_values={})
 
 
 def refusal_of(**changed: str | None) -> RefusedError:
@@ -103,14 +103,14 @@ def test_the_ref_may_be_empty() -> None:
 @pytest.mark.parametrize("owner", [None, ""])
 def test_the_owner_is_needed(owner: str | None) -> None:
     with pytest.raises(RefusedError, match="github:owner") as refused:
-        settings.load(DEFAULTS.get, owner=owner)
+        settings.load(DEFAULTS.get, owner=owner, old_values={})
     assert "pulumi config set github:owner" in refused.value.next_step
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(RefusedError) as refused:
-        settings.load({**DEFAULTS, "app": "", "maxUnavailable": "all", "ciTimeout": "0"}.get, owner=None)
-    for key in ("github:owner", "app", "maxUnavailable", "ciTimeout"):
+        settings.load({**DEFAULTS, "app": "", "maxUnavailable": "all", "ciTimeout": "0"}.get, owner=None, old_values=[])
+    for key in ("github:owner", "app", "maxUnavailable", "ciTimeout", "oldValueExpiresAt"):
         assert key in refused.value.happened
         assert key in refused.value.next_step
 
@@ -235,3 +235,87 @@ def test_an_id_of_digits_alone_is_an_id() -> None:
     assert settings.unmanaged_to_revoke({"NEON_API_KEY": [494506658, "a"]}, rotated={"NEON_API_KEY": 1}) == {
         "NEON_API_KEY": ["494506658", "a"]
     }
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "allowed"),
+    [
+        ("deployTokenProfile", "deploy_token_profile", ["deploy", "deploy_organization"]),
+        ("neonKeyScope", "neon_key_scope", ["personal", "organization", "project"]),
+        ("stripeMode", "stripe_mode", ["live", "test"]),
+        ("stripeWebhookSecret", "stripe_webhook_secret", ["endpoint", "supplied"]),
+        ("rollout", "rollout", ["rolling", "staged"]),
+    ],
+)
+def test_a_choice_is_one_of_those_that_are_named(key: str, field: str, allowed: list[str]) -> None:
+    for each in allowed:
+        assert getattr(load(**{key: each}), field) == each
+    for wrong in ("", None, "both", allowed[0].upper(), f" {allowed[0]}"):
+        error = refusal_of(**{key: wrong})
+        assert f"`{key}`" in error.happened
+        assert all(f"`{each}`" in error.happened for each in allowed)
+        assert key in error.next_step
+
+
+def test_machines_restart_at_once_unless_it_is_said_otherwise() -> None:
+    assert load().rollout == settings.ROLLING
+
+
+@pytest.mark.parametrize("key", ["stripeTestEvent", "checkoutPlan", "checkoutHost", "neonBranchName"])
+@pytest.mark.parametrize("text", ["", None])
+def test_a_name_that_a_verification_needs_is_needed(key: str, text: str | None) -> None:
+    assert f"`{key}`" in refusal_of(**{key: text}).happened
+
+
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [
+        ("checkoutPlan", "checkout_plan"),
+        ("checkoutHost", "checkout_host"),
+        ("checkoutReturnUrl", "checkout_return_url"),
+    ],
+)
+def test_the_checkout_is_described(key: str, field: str) -> None:
+    assert getattr(load(**{key: "something"}), field) == "something"
+
+
+@pytest.mark.parametrize(
+    ("key", "field"), [("stripeAccount", "stripe_account"), ("checkoutReturnUrl", "checkout_return_url")]
+)
+@pytest.mark.parametrize("text", ["", None])
+def test_what_not_every_stack_needs_may_be_empty(key: str, field: str, text: str | None) -> None:
+    assert getattr(load(**{key: text}), field) == ""
+
+
+def test_when_old_values_end_is_taken_as_it_is() -> None:
+    expiries = {"STRIPE_WEBHOOK_SECRET": "2026-11-30T12:00:00Z", "OTHER": "2026-12-01T00:00:00Z"}
+    assert settings.load(DEFAULTS.get, owner="o", old_values=expiries).old_value_expires_at == expiries
+    assert load().old_value_expires_at == {}
+
+
+@pytest.mark.parametrize(
+    "raw", [None, [], "2026-11-30T12:00:00Z", 5, {"A": 5}, {"A": None}, {"A": {}}, {"A": "x", "B": 1}]
+)
+def test_when_old_values_end_is_a_map_of_times(raw: object) -> None:
+    with pytest.raises(RefusedError, match="oldValueExpiresAt") as refused:
+        settings.load(DEFAULTS.get, owner="o", old_values=raw)
+    assert "pulumi config set oldValueExpiresAt" in refused.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("verified", "oldest_alive", "keep_from"),
+    [(0, 0, 0), (3, 0, 3), (3, 3, 3), (3, 2, 2), (3, 1, 1), (3, 5, 3), (0, 1, 0)],
+    ids=[
+        "nothing verified",
+        "nothing else lives",
+        "the verified one itself",
+        "the one before lives on",
+        "an older one lives on",
+        "one that was given up lives on",
+        "nothing verified, one lives",
+    ],
+)
+def test_values_are_kept_from_the_verified_one_on_and_as_long_as_they_live(
+    verified: int, oldest_alive: int, keep_from: int
+) -> None:
+    assert Progress(current=9, verified=verified, oldest_alive=oldest_alive).keep_from == keep_from

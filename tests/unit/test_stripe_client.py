@@ -71,6 +71,27 @@ def test_a_403_is_no_refusal_of_the_key(stripe: FakeStripe) -> None:
     assert not failed.value.refused
 
 
+def test_a_403_names_the_permission_and_nothing_else_of_stripes_words(wire: Wire) -> None:
+    message = "The provided key 'rk_live_****ator' does not have … on account 'acct_1'. Having the 'rak_balance_read' permission would"
+    wire.will(reply(403, {"error": {"message": message, "type": "invalid_request_error"}}))
+    with pytest.raises(ApiError, match="lacks the permission: rak_balance_read, invalid_request_error") as failed:
+        CLIENT.account()
+    assert "ator'" not in str(failed.value)
+
+
+@pytest.mark.parametrize(("status", "taken"), [(200, True), (403, True), (401, False)])
+def test_a_key_that_is_not_401_is_alive(wire: Wire, status: int, taken: bool) -> None:  # noqa: FBT001
+    wire.will(reply(status, {}))
+    assert StripeClient("rk_live_1").authenticates() is taken
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_any_other_answer_does_not_tell_whether_a_key_lives(wire: Wire, status: int) -> None:
+    wire.will(*[reply(status) for _ in range(5)])
+    with pytest.raises(ApiError, match=f"status {status}"):
+        StripeClient("rk_live_1").authenticates()
+
+
 @pytest.mark.parametrize("livemode", [True, False])
 def test_the_balance_tells_the_mode(stripe: FakeStripe, livemode: bool) -> None:  # noqa: FBT001
     stripe.livemode = livemode

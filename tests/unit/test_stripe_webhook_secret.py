@@ -3,19 +3,23 @@
 import io
 import json
 import sys
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 import stripe as stripe_sdk
 
+from components.contacts import CONTACTS
 from components.http import ApiError
 from components.stripe.client import StripeClient
-from components.verification import stripe_webhook_secret_probe
+from components.verification import stripe_webhook_secret, stripe_webhook_secret_probe
 from components.verification.check import CheckFailedError, Subject
 from components.verification.stripe_webhook_secret import (
+    Settings,
     event,
+    example,
     only_the_new_secret_is_believed,
     post,
     signature,
@@ -23,11 +27,14 @@ from components.verification.stripe_webhook_secret import (
 )
 
 from .fake_stripe import OPERATOR, URL, FakeStripe, endpoint
-from .wire import START, Wire, reply
+from .wire import START, Wire, booted, reply
 
 SECRET = "whsec_ofTheNewEndpoint123456"
-SUBJECT = Subject(generation=2, credential_id="we_1")
-TOLD = {"app": "cp", "url": "https://cp.test", "webhook_url": "", "event_type": "balance.available"}
+SUBJECT = Subject(secret="STRIPE_WEBHOOK_SECRET", generation=2, credential_id="we_1")
+TOLD: dict[str, Any] = {"app": "cp", "url": "https://cp.test", "webhook_url": "", "event_type": "balance.available"}
+# As for a secret that an operator rolled in the Dashboard.
+ROLLED = {**TOLD, "endpoint": False, "api_version": "2025-01-01.acacia"}
+WINDOW = {"window_ends_at": "2026-11-23T13:00:00+01:00"}  # START
 
 
 class World(FakeStripe):
@@ -47,10 +54,8 @@ class World(FakeStripe):
             secret = {"name": "STRIPE_WEBHOOK_SECRET", "digest": "d", "updated_at": START.isoformat()}
             return reply(200, {"secrets": [secret]})
         if request.url.path == "/v1/apps/cp/machines":
-            booted = (START + timedelta(seconds=self.booted)).isoformat()
-            return reply(
-                200, [{"id": "m1", "state": "started", "instance_id": "v", "updated_at": booted, "config": {}}]
-            )
+            machine = {"id": "m1", "state": "started", "instance_id": "v", "config": {}}
+            return reply(200, [{**machine, "events": booted(self.booted)}])
         if request.url.host == "cp.test":
             return self._receive(request)
         return super().serve(request)
@@ -86,13 +91,102 @@ def hand_in(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
 
 
 def believed() -> str:
-    return only_the_new_secret_is_believed(StripeClient(OPERATOR), URL, SECRET, "balance.available", "we_1")
+    return only_the_new_secret_is_believed(URL, SECRET, example(Settings(**TOLD), StripeClient(OPERATOR), "we_1"))
 
 
 def test_a_consumer_with_the_new_secret_passes(world: World) -> None:
     verify(TOLD, SUBJECT)
     (taken,) = world.events
     assert (taken["type"], taken["livemode"], taken["object"]) == ("balance.available", True, "event")
+
+
+@pytest.mark.parametrize("livemode", [True, False])
+def test_a_rolled_secret_needs_no_key_of_stripe_and_no_endpoint(
+    world: World,
+    wire: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+    livemode: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.delenv("STRIPE_API_KEY")
+    verify({**ROLLED, "livemode": livemode}, replace(SUBJECT, credential_id="cp-rotation-g2"))
+    (taken,) = world.events
+    assert (taken["type"], taken["livemode"]) == ("balance.available", livemode)
+    assert {request.url.host for request in wire.requests} == {"api.machines.dev", "cp.test"}
+
+
+def test_a_consumer_with_another_secret_than_the_rolled_one_fails(world: World) -> None:
+    world.secret = "whsec_old"
+    with pytest.raises(CheckFailedError, match="signed with the new secret got 400"):
+        verify(ROLLED, SUBJECT)
+    assert not world.events
+
+
+def test_the_version_of_a_rolled_secrets_events_is_a_setting(world: World) -> None:
+    with pytest.raises(CheckFailedError, match="signed with the new secret got 400"):
+        verify({**ROLLED, "api_version": ""}, SUBJECT)
+    assert world.events[-1]["api_version"] is None
+
+
+# The window.
+
+
+def at(monkeypatch: pytest.MonkeyPatch, *moments: datetime) -> None:
+    """Says what time it is, look after look."""
+    looks = iter(moments)
+    monkeypatch.setattr(stripe_webhook_secret, "utc_now", lambda: next(looks))
+
+
+def test_within_the_window_the_verification_passes(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at(monkeypatch, START - timedelta(hours=23, minutes=10), START - timedelta(seconds=1))
+    verify({**ROLLED, **WINDOW}, SUBJECT)
+    assert len(world.events) == 1
+    assert "for another 23 h 10 min" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("told", [TOLD, ROLLED], ids=["endpoint", "rolled"])
+def test_after_the_window_nothing_is_asked(
+    world: World, wire: Wire, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
+) -> None:
+    at(monkeypatch, START)
+    for variable in ("FLY_API_TOKEN", "STRIPE_API_KEY"):
+        monkeypatch.delenv(variable)
+    with pytest.raises(CheckFailedError, match=r"ended at 2026-11-23T13:00:00\+01:00.*roll the secret again") as failed:
+        verify({**told, **WINDOW}, SUBJECT)
+    assert "bump the counter" in str(failed.value)
+    assert "resend them" in str(failed.value)
+    assert not world.events
+    assert not wire.requests
+
+
+def test_a_window_that_ends_while_the_checks_run_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch, START - timedelta(seconds=1), START)
+    with pytest.raises(CheckFailedError, match="ended at"):
+        verify({**ROLLED, **WINDOW}, SUBJECT)
+    assert len(world.events) == 1, "the checks have run"
+
+
+def test_without_a_window_nobody_asks_for_the_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch)
+    verify(ROLLED, SUBJECT)
+    assert world.events
+
+
+def test_what_was_verified_in_time_is_verified_again_at_any_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch)  # nobody asks
+    verify({**ROLLED, **WINDOW}, replace(SUBJECT, verified_before=True))
+    assert len(world.events) == 1
+
+
+def test_what_was_verified_in_time_may_fail_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch)
+    world.secret = "whsec_old"
+    with pytest.raises(CheckFailedError, match="signed with the new secret got 400"):
+        verify({**ROLLED, **WINDOW}, replace(SUBJECT, verified_before=True))
+
+
+# The consumer.
 
 
 def test_the_webhook_url_comes_before_the_control_planes(world: World) -> None:
@@ -218,15 +312,27 @@ def test_the_probe_takes_a_signing_secret_of_an_enabled_endpoint() -> None:
 
 
 @pytest.mark.usefixtures("world")
-@pytest.mark.parametrize("value", ["", "whsec_", "whsec_x\n", OPERATOR])
-def test_the_probe_takes_nothing_else(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+@pytest.mark.parametrize("told", [{}, {"endpoint": False}], ids=["endpoint", "rolled"])
+@pytest.mark.parametrize("value", ["", "whsec_", "whsec_x\n", "whsec_x y", OPERATOR])
+def test_the_probe_takes_nothing_else(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, value: str, told: dict[str, bool]
+) -> None:
     hand_in(monkeypatch, value)
     with pytest.raises(CheckFailedError, match="no signing secret") as failed:
-        stripe_webhook_secret_probe.probe({}, SUBJECT)
+        stripe_webhook_secret_probe.probe(told, SUBJECT)
     assert not value.strip("whsec_\n") or value not in str(failed.value)
+    assert not wire.requests
+
+
+@pytest.mark.usefixtures("world")
+def test_the_probe_of_a_rolled_secret_needs_no_key_of_stripe(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STRIPE_API_KEY")
+    stripe_webhook_secret_probe.probe({"endpoint": False}, SUBJECT)
+    assert not wire.requests
 
 
 def test_a_probe_that_stripe_does_not_answer_fails(world: World) -> None:
     world.accounts = {}
-    with pytest.raises(CheckFailedError, match="could not be looked at"):
+    with pytest.raises(CheckFailedError, match="could not be looked at") as failed:
         stripe_webhook_secret_probe.probe({}, SUBJECT)
+    assert failed.value.contact == CONTACTS["Stripe"]

@@ -95,6 +95,12 @@ class Wire:
         return [f"{request.method} {request.url.path}" for request in self.requests]
 
 
+def booted(seconds: float = 0, kind: str = "update") -> list[dict[str, Any]]:
+    """The events of a machine that was configured so many seconds after the start, as Fly lists them."""
+    moment = START + timedelta(seconds=seconds)
+    return [{"id": f"{kind} {seconds:g}", "type": kind, "timestamp": round(moment.timestamp() * 1000)}]
+
+
 def body_of(request: httpx.Request) -> Any:  # noqa: ANN401 - JSON
     """The JSON body of a request, None where it has none."""
     return json.loads(request.content) if request.content else None

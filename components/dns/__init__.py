@@ -1,0 +1,1 @@
+"""DNS: what a domain publishes about its mail."""

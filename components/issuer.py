@@ -1,0 +1,49 @@
+"""What the life of a credential needs from whoever mints it."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from components.errors import RefusedError
+from components.keyring import Issued, Minted
+
+
+class Issuer(ABC):
+    """A provider of credentials. All methods raise `ApiError`.
+
+    Attributes:
+        proves_by_value: Whether `refuses` can tell that a credential is dead; False where only the provider's list can.
+        revokes: Whether `revoke` ends a credential. False where that is up to the provider (a key rolled in a dashboard lives on until the
+            time that was chosen there): then an old one that is still accepted is watched, and holds nothing up.
+    """
+
+    proves_by_value: ClassVar[bool] = True
+    revokes: ClassVar[bool] = True
+
+    @abstractmethod
+    def mint(self, name: str) -> Minted:
+        """Mints a credential with that remote name and returns it with its value, which is shown only once."""
+
+    @abstractmethod
+    def issued(self) -> list[Issued]:
+        """All credentials at this provider, those of other families too."""
+
+    @abstractmethod
+    def revoke(self, credential_id: str) -> None:
+        """Revokes a credential. Repeating it is harmless."""
+
+    @abstractmethod
+    def refuses(self, value: str) -> bool:
+        """Whether the provider refuses this value. An error where the answer proves neither."""
+
+    @abstractmethod
+    def obstacles(self) -> list[RefusedError]:
+        """What would keep a new credential from working, found by reading: in a preview too."""
+
+    def warnings(self) -> list[str]:
+        """What an operator should know and what is no obstacle, found by reading: in a preview too. One sentence each."""
+        return []
+
+    @property
+    def old_value_lives_until(self) -> str:
+        """Where `revokes` is False: when the provider ends the value before, RFC 3339; "" where nobody knows."""
+        return ""

@@ -1,0 +1,202 @@
+"""The secrets of the control plane: from whom, where to, and how each is proven. Plain data; `__main__.py` lists them."""
+
+from collections.abc import Mapping
+
+from components.secret import Check, FlySecret, Issuer, RepositorySecret, Secret, Supplied
+from components.settings import Settings
+
+NOT_MANAGED: Mapping[str, str] = {
+    "GITHUB_TOKEN": "it is built into GitHub Actions, which mints a new one for every job."
+}
+
+
+def fly_api_token(settings: Settings) -> Secret:
+    """Coupled: it stands in two systems, and rotating only one of them breaks the other silently.
+
+    The control plane creates and deletes the machines of tenants with it, and the workflow pushes their image, so it is a deploy token of
+    the tenants' app.
+    """
+    return Secret(
+        name="FLY_API_TOKEN",
+        source=Issuer(
+            kind="fly-deploy-token",
+            settings={
+                "app": settings.deploy_token_app,
+                "profile": settings.deploy_token_profile,
+                "expiry": settings.deploy_token_expiry,
+            },
+        ),
+        fly=(FlySecret(app=settings.app),),
+        repositories=(RepositorySecret(owner=settings.owner, repository=settings.repository),),
+        probe=Check(module="fly_token_probe", settings={"app": settings.deploy_token_app}),
+        verification=Check(
+            module="fly_api_token",
+            settings={
+                "app": settings.app,
+                "tenant_app": settings.tenant_app,
+                "url": settings.control_plane_url,
+                "owner_user_id": settings.org_owner_user_id,
+                "repository": f"{settings.owner}/{settings.repository}",
+                "workflow": settings.workflow,
+                "ref": settings.workflow_ref,
+                "org_timeout": settings.org_timeout,
+                "workflow_timeout": settings.workflow_timeout,
+                "ci_timeout": settings.ci_timeout,
+            },
+        ),
+    )
+
+
+def neon_api_key(settings: Settings) -> Secret:
+    """The control plane makes a branch of its Neon project for every tenant."""
+    return Secret(
+        name="NEON_API_KEY",
+        source=Issuer(
+            kind="neon-api-key",
+            settings={
+                "organization_id": "" if settings.neon_key_scope == "personal" else settings.neon_organization,
+                "project_id": settings.neon_project if settings.neon_key_scope == "project" else "",
+            },
+        ),
+        fly=(FlySecret(app=settings.app),),
+        requires={"neonProject": settings.neon_project}
+        | ({} if settings.neon_key_scope == "personal" else {"neonOrganization": settings.neon_organization}),
+        probe=Check(module="neon_api_key_probe", settings={"project": settings.neon_project}),
+        verification=Check(
+            module="neon_api_key",
+            settings={
+                "app": settings.app,
+                "url": settings.control_plane_url,
+                "owner_user_id": settings.org_owner_user_id,
+                "organization": "" if settings.neon_key_scope == "personal" else settings.neon_organization,
+                "project": settings.neon_project,
+                "branch_name": settings.neon_branch_name,
+                "prove_use": settings.prove_use,
+                "org_timeout": settings.org_timeout,
+            },
+        ),
+    )
+
+
+def resend_api_key(settings: Settings) -> Secret:
+    """Best effort for the control plane: with a wrong key mails are skipped, and nobody is told but its log."""
+    return Secret(
+        name="RESEND_API_KEY",
+        source=Issuer(kind="resend-sending-key", settings={"domain": settings.resend_domain}),
+        fly=(FlySecret(app=settings.app),),
+        requires={"resendDomain": settings.resend_domain},
+        probe=Check(module="resend_api_key_probe"),
+        verification=Check(
+            module="resend_api_key",
+            settings={
+                "app": settings.app,
+                "url": settings.control_plane_url,
+                "owner_user_id": settings.org_owner_user_id,
+                "subject": settings.purge_mail_subject,
+                "prove_use": settings.prove_use,
+                "org_timeout": settings.org_timeout,
+                "mail_timeout": settings.mail_timeout,
+            },
+        ),
+        may_be_staged=True,
+    )
+
+
+def resend_from_email(settings: Settings) -> Secret:
+    """No secret, but a trap: mails from a domain that Resend has not verified are refused, and nothing checks that at deploy time."""
+    return Secret(
+        name="RESEND_FROM_EMAIL",
+        source=Supplied(kind="resend-sender"),
+        fly=(FlySecret(app=settings.app),),
+        probe=Check(module="resend_from_email_probe"),
+        verification=Check(
+            module="resend_from_email",
+            takes_value=True,
+            settings={
+                "app": settings.app,
+                "url": settings.control_plane_url,
+                "owner_user_id": settings.org_owner_user_id,
+                "subject": settings.purge_mail_subject,
+                "org_timeout": settings.org_timeout,
+                "mail_timeout": settings.mail_timeout,
+            },
+        ),
+    )
+
+
+def stripe_api_key(settings: Settings) -> Secret:
+    """No key can mint another: it is rolled in Stripe's Dashboard and handed in.
+
+    Stripe ends the old one by itself, at the time that was chosen there.
+    """
+    return Secret(
+        name="STRIPE_API_KEY",
+        source=Supplied(
+            kind="stripe-secret-key",
+            settings={
+                "mode": settings.stripe_mode,
+                "account": settings.stripe_account,
+                "ends_old_at": settings.old_value_expires_at.get("STRIPE_API_KEY", ""),
+            },
+        ),
+        fly=(FlySecret(app=settings.app),),
+        requires={"stripeAccount": settings.stripe_account},
+        probe=Check(
+            module="stripe_api_key_probe", settings={"mode": settings.stripe_mode, "account": settings.stripe_account}
+        ),
+        verification=Check(
+            module="stripe_api_key",
+            settings={
+                "app": settings.app,
+                "url": settings.control_plane_url,
+                "owner_user_id": settings.org_owner_user_id,
+                "plan": settings.checkout_plan,
+                "checkout_host": settings.checkout_host,
+                "return_url": settings.checkout_return_url or settings.control_plane_url,
+                "org_timeout": settings.org_timeout,
+            },
+        ),
+        may_be_staged=True,
+    )
+
+
+def stripe_webhook_secret(settings: Settings) -> Secret:
+    """Independent of STRIPE_API_KEY, and two ways to a new one, because Stripe rolls a secret in its Dashboard only.
+
+    `endpoint` clones the endpoint: until the old one is deleted every event arrives twice, and each machine takes the one that is signed
+    with the secret that it holds. `supplied` takes the secret that was rolled in the Dashboard, while Stripe signs with both, for at most
+    24 hours.
+    """
+    cloned = settings.stripe_webhook_secret == "endpoint"  # noqa: S105 - where it comes from
+    window_ends_at = settings.old_value_expires_at.get("STRIPE_WEBHOOK_SECRET", "")
+    return Secret(
+        name="STRIPE_WEBHOOK_SECRET",
+        source=Issuer(
+            kind="stripe-webhook-endpoint",
+            settings={
+                "webhook_url": settings.stripe_webhook_url,
+                "control_plane_url": settings.control_plane_url,
+                "mode": settings.stripe_mode,
+                "connect": "true" if settings.stripe_connect else "false",
+            },
+        )
+        if cloned
+        else Supplied(kind="stripe-signing-secret", settings={"ends_old_at": window_ends_at}),
+        fly=(FlySecret(app=settings.app),),
+        probe=Check(module="stripe_webhook_secret_probe", settings={"endpoint": cloned}),
+        verification=Check(
+            module="stripe_webhook_secret",
+            takes_value=True,
+            settings={
+                "app": settings.app,
+                "url": settings.control_plane_url,
+                "webhook_url": settings.stripe_webhook_url,
+                "event_type": settings.stripe_test_event,
+                "endpoint": cloned,
+                "window_ends_at": "" if cloned else window_ends_at,
+                "api_version": settings.stripe_event_version,
+                "livemode": settings.stripe_mode == "live",
+            },
+        ),
+        may_be_staged=True,
+    )
