@@ -82,6 +82,14 @@ class Workspace:
             raise FailedError(f"{' '.join(arguments)}: exit status {result.status}\n{result.output}")
         return result.output
 
+    def stripe(self, action: str, *arguments: str) -> str:
+        """What a person does in Stripe's Dashboard; returns the line that it shows, which may be a secret value."""
+        argv = [sys.executable, "-m", "sandbox", "stripe", action, "--dir", str(self.sandbox_directory), *arguments]
+        result = _run(argv, CHECKOUT, dict(os.environ), timeout=60)
+        if result.status != 0:
+            raise FailedError(f"stripe {action}: exit status {result.status}\n{result.output}")
+        return result.output.strip()
+
     def inspect(self) -> dict[str, Any]:
         """The truth about the sandbox (DESIGN.md, section 6)."""
         inspected: dict[str, Any] = json.loads(self.sandbox("inspect"))
@@ -115,16 +123,26 @@ class Workspace:
         """Sets a key of the stack's config."""
         self.must("config", "set", "--plaintext", "--stack", STACK, *(["--path"] if path else []), "--", key, value)
 
+    def hand_in(self, secret: str, value: str) -> None:
+        """Sets a supplied value, encrypted. It goes through standard input, never through an argument."""
+        argv = ["pulumi", "--non-interactive", "config", "set", "--secret", "--path", f"supplied.{secret}"]
+        result = _run([*argv, "--stack", STACK], self.program_directory, dict(self.environment), 60, stdin=value)
+        if result.status != 0:
+            raise FailedError(f"config set supplied.{secret}: exit status {result.status}")
+
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs."""
         result: dict[str, Any] = json.loads(self.must("stack", "output", "--json", "--stack", STACK))
         return result
 
 
-def _run(argv: list[str], directory: Path, environment: dict[str, str], timeout: float) -> Result:
+def _run(
+    argv: list[str], directory: Path, environment: dict[str, str], timeout: float, *, stdin: str | None = None
+) -> Result:
     completed = subprocess.run(
         argv,
         cwd=directory,
+        input=stdin,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -55,6 +56,9 @@ def main() -> int:
 
 def _rehearse(stage: Workspace) -> list[Row]:
     before = stage.inspect()
+    stage.configure("stripeAccount", exports(stage.sandbox("env"))["STRIPE_ACCOUNT_ID"])
+    with _step("what no API mints is handed in: a sender, and a key rolled in Stripe's Dashboard"):
+        _hand_in(stage, 1)
     with _step("first deployment: takes over from the hand-made credentials, mints generation 1"):
         _show(_succeed(stage, "up", "--yes", "--skip-preview"))
     adopted = stage.outputs()["secrets"]
@@ -65,12 +69,19 @@ def _rehearse(stage: Workspace) -> list[Row]:
         _succeed(stage, "preview", "--expect-no-changes")
     first = stage.inspect()
     with _step("bump of every counter, and the hand-made credentials are to be revoked as well"):
+        handed_in = _hand_in(stage, 2)
         for secret in adopted:
             stage.set_generation(secret, 2)
+            if secret in handed_in:
+                continue
             for number, credential_id in enumerate(hand_made(before, secret)):
                 stage.configure(f"revokeUnmanaged.{secret}[{number}]", credential_id, path=True)
         _show(_succeed(stage, "preview", "--diff"))
     with _step("pulumi up, while a client calls the control plane all the time"), _continuous_client(stage) as client:
+        _show(_succeed(stage, "up", "--yes", "--skip-preview"))
+    watched = stage.outputs()["secrets"]["STRIPE_API_KEY"]["alive"]
+    with _step("Stripe ends the old key: the next `pulumi up` takes note"):
+        stage.stripe("expire-key")
         _show(_succeed(stage, "up", "--yes", "--skip-preview"))
     with _step("nothing bumped: a preview shows no change, twice"):
         _succeed(stage, "preview", "--expect-no-changes")
@@ -81,10 +92,33 @@ def _rehearse(stage: Workspace) -> list[Row]:
         for secret, metadata in adopted.items()
         if any(location.startswith("GitHub") for location in metadata["locations"])
     ]
-    rows = judge(before=before, first=first, last=stage.inspect(), secrets=list(adopted), in_repository=in_repository)
+    rows = judge(
+        before=before,
+        first=first,
+        last=stage.inspect(),
+        secrets=list(adopted),
+        in_repository=in_repository,
+        handed_in={secret: sha256(value.encode()).hexdigest() for secret, value in handed_in.items()},
+    )
+    alive_now = stage.outputs()["secrets"]["STRIPE_API_KEY"]["alive"]
+    rows.append(
+        Row(what="STRIPE_API_KEY: old key, watched", wanted="1, then 0", found=f"{len(watched)}, then {len(alive_now)}")
+    )
     answered = f"{client.calls} calls, {len(client.failures)} failed"
     rows.append(Row(what="calls during the rotation", wanted=f"{client.calls} calls, 0 failed", found=answered))
     return rows
+
+
+def _hand_in(stage: Workspace, generation: int) -> dict[str, str]:
+    """Values that differ from those before."""
+    values = {
+        "RESEND_FROM_EMAIL": f"Molecule AI <hello-{generation}@moleculesai.app>",
+        "STRIPE_API_KEY": stage.stripe("roll-key", "--expires-in", "3600"),
+    }
+    for secret, value in values.items():
+        stage.hand_in(secret, value)
+        stage.set_generation(secret, generation)
+    return values
 
 
 def _succeed(stage: Workspace, *arguments: str) -> str:
@@ -105,10 +139,12 @@ def _show(output: str) -> None:
 
 @dataclass
 class _Client:
-    """Calls the control plane until it is stopped, one call after another."""
+    """Calls the control plane until it is stopped, one call after another, and lets something happen at Stripe now and then."""
 
+    stage: Workspace
     url: str
     calls: int = 0
+    events: int = 0
     failures: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -124,20 +160,28 @@ class _Client:
                     self.failures.append(type(error).__name__)
                 time.sleep(0.02)
 
+    def cause_events(self) -> None:
+        """Each of them has to reach the control plane, whichever secret it holds at that moment."""
+        while not self._stop.is_set():
+            self.stage.stripe("emit", "customer.subscription.updated")
+            self.events += 1
+
     def stop(self) -> None:
         self._stop.set()
 
 
 @contextmanager
 def _continuous_client(stage: Workspace) -> Iterator[_Client]:
-    client = _Client(exports(stage.sandbox("env"))["CONTROL_PLANE_URL"])
-    thread = threading.Thread(target=client.run)
-    thread.start()
+    client = _Client(stage=stage, url=exports(stage.sandbox("env"))["CONTROL_PLANE_URL"])
+    threads = [threading.Thread(target=client.run), threading.Thread(target=client.cause_events)]
+    for thread in threads:
+        thread.start()
     try:
         yield client
     finally:
         client.stop()
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
 def _remove_the_last_one() -> None:

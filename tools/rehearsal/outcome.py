@@ -30,7 +30,13 @@ def hand_made(before: World, secret: str) -> list[str]:
 
 
 def judge(
-    *, before: World, first: World, last: World, secrets: Collection[str], in_repository: Collection[str]
+    *,
+    before: World,
+    first: World,
+    last: World,
+    secrets: Collection[str],
+    in_repository: Collection[str],
+    handed_in: Mapping[str, str],
 ) -> list[Row]:
     """The closing table.
 
@@ -40,11 +46,19 @@ def judge(
         last: After generation 2.
         secrets: Those that were rotated.
         in_repository: Those of them that the repository holds too.
+        handed_in: Of those of them that no API mints, the SHA-256 of the value of generation 2.
     """
     machines = last["fly"]["apps"][APP]["machines"]
     rollouts = last["fly"]["apps"][APP]["rollouts"] - first["fly"]["apps"][APP]["rollouts"]
     return [
-        *(row for secret in secrets for row in _of_one(before, last, secret, in_repository=secret in in_repository)),
+        *(
+            row
+            for secret in secrets
+            if secret not in handed_in
+            for row in _of_one(before, last, secret, in_repository=secret in in_repository)
+        ),
+        *(_holders(last, secret, {value}, in_repository=False) for secret, value in handed_in.items()),
+        *_stripe(last),
         Row(what=f"rolling restarts for all {len(secrets)} rotations", wanted="1", found=str(rollouts)),
         Row(
             what="machines healthy",
@@ -59,12 +73,6 @@ def judge(
 def _of_one(before: World, last: World, secret: str, *, in_repository: bool) -> Iterable[Row]:
     family = [each for each in last["credentials"] if each["family"] == f"{APP}-rotation-sandbox-{secret}"]
     live = [each for each in family if each["live"]]
-    app = last["fly"]["apps"][APP]
-    held = {f"machine {machine['id']}": machine["env_sha256"].get(secret) for machine in app["machines"]}
-    held["Fly"] = app["secrets"][secret]["sha256"]
-    if in_repository:
-        held["GitHub"] = last["github"]["repositories"][REPOSITORY]["secrets"][secret]["sha256"]
-    values = {each["sha256"] for each in live}
     old = [
         *_states(family, lambda each: each["name"].endswith("-g1")),
         *_states(last["credentials"], lambda each: each["id"] in hand_made(before, secret)),
@@ -75,8 +83,29 @@ def _of_one(before: World, last: World, secret: str, *, in_repository: bool) -> 
         found=", ".join(f"generation {_generation(each)}" for each in live),
     )
     yield Row(what=f"{secret}: generation 1, hand-made", wanted="dead, dead", found=", ".join(old))
+    yield _holders(last, secret, {each["sha256"] for each in live}, in_repository=in_repository)
+
+
+def _holders(last: World, secret: str, values: Collection[str], *, in_repository: bool) -> Row:
+    """Who holds one of these values, which are SHA-256."""
+    app = last["fly"]["apps"][APP]
+    held = {f"machine {machine['id']}": machine["env_sha256"].get(secret) for machine in app["machines"]}
+    held["Fly"] = app["secrets"][secret]["sha256"]
+    if in_repository:
+        held["GitHub"] = last["github"]["repositories"][REPOSITORY]["secrets"][secret]["sha256"]
     holders = sorted(place for place, value in held.items() if value in values)
-    yield Row(what=f"{secret}: holders of generation 2", wanted=", ".join(sorted(held)), found=", ".join(holders))
+    return Row(what=f"{secret}: holders of generation 2", wanted=", ".join(sorted(held)), found=", ".join(holders))
+
+
+def _stripe(last: World) -> Iterable[Row]:
+    """Stripe's own word on the keys that were rolled, and on the events of the whole rehearsal."""
+    keys = [each for each in last["credentials"] if each["family"] == "molecule-cp secret key"]
+    states = ["live" if each["live"] else "dead" for each in keys]
+    yield Row(what="STRIPE_API_KEY: as Stripe says", wanted="dead, dead, live", found=", ".join(states))
+    stripe = last["stripe"]
+    accepted = sum(event["accepted"] for event in stripe["events"])
+    yield Row(what="Stripe events accepted", wanted=f"{len(stripe['events'])}", found=f"{accepted}")
+    yield Row(what="Stripe events lost", wanted="0", found=str(stripe["lost"]))
 
 
 def _generation(credential: Mapping[str, Any]) -> str:
