@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 
 from tests.sandbox.running import CONTROL_PLANE, until
+from tests.unit.descriptions import load
 
 if TYPE_CHECKING:
     import httpx
@@ -25,7 +24,7 @@ query ($appName: String!) {
   }
 }
 """
-DESCRIPTION = json.loads((Path(__file__).parents[1] / "specs" / "fly-machines.json").read_text(encoding="utf-8"))
+DESCRIPTION = load("fly-machines")
 
 
 def validate(answer: httpx.Response, path: str, method: str = "get") -> None:

@@ -1,10 +1,8 @@
 """Does the sandbox's GitHub answer as GitHub does: statuses, bodies, headers, permissions, sealed secrets?"""
 
 import base64
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import github
@@ -13,6 +11,7 @@ import pytest
 from nacl.public import PrivateKey, SealedBox
 
 from tests.sandbox.test_github_support import REPOSITORY, RUNS, SECRETS, WORKFLOW, Hub, hub, sha256
+from tests.unit.descriptions import FORMATS, load, translate
 
 __all__ = ["hub"]
 
@@ -158,10 +157,7 @@ def test_names_of_owners_and_repositories_have_no_case(hub: Hub) -> None:
 
 @pytest.fixture(scope="module")
 def description() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        (Path(__file__).parents[1] / "specs" / "github-actions-subset.json").read_text(encoding="utf-8")
-    )
-    return found
+    return load("github-actions-subset")
 
 
 def check(
@@ -169,19 +165,9 @@ def check(
 ) -> None:
     """Validate a body against the OpenAPI description's schema of an answer."""
     schema = description["paths"][template][method]["responses"][status]["content"]["application/json"]["schema"]
-
-    def translate(node: object) -> object:
-        # OpenAPI 3.0 says `nullable` where JSON Schema has the type "null".
-        if isinstance(node, list):
-            return [translate(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        translated = {key: translate(value) for key, value in node.items() if key != "nullable"}
-        return {"anyOf": [translated, {"type": "null"}]} if node.get("nullable") is True else translated
-
     jsonschema.Draft202012Validator(
         {"components": translate(description["components"]), "allOf": [translate(schema)]},
-        format_checker=jsonschema.FormatChecker(),
+        format_checker=FORMATS,
     ).validate(body)
 
 

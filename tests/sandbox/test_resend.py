@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -16,6 +15,7 @@ import resend
 from components.resend.client import ResendClient
 from components.resend.sender import SenderAddresses
 from tests.sandbox.running import until
+from tests.unit.descriptions import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.sandbox.running import Sandbox
 
-DESCRIPTION = json.loads((Path(__file__).parents[1] / "specs" / "resend.json").read_text(encoding="utf-8"))
+DESCRIPTION = load("resend")
 DOMAIN = "moleculesai.app"
 EMAIL = {
     "from": f"Molecule AI <noreply@{DOMAIN}>",

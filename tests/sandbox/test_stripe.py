@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,9 +20,11 @@ from sandbox.stripe.keys import Realm
 from sandbox.world import SandboxError, World, sha256
 from tests.sandbox.running import run, until
 from tests.sandbox.stripe_support import ENDPOINTS, Account, Receiver, signatures
+from tests.unit.descriptions import load, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 BALANCE = "/v1/balance"
 CUSTOMERS = "/v1/customers"
@@ -448,23 +448,11 @@ def test_the_vendors_library_works_unchanged(account: Account) -> None:
 
 @pytest.fixture(scope="module")
 def description() -> dict[str, Any]:
-    text = (Path(__file__).parents[1] / "specs" / "stripe-subset.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    return load("stripe-subset")
 
 
 def check(description: dict[str, Any], schema: object, body: object) -> None:
     """Validate a body; members that the description does not know are refused where it names any."""
-
-    def translate(node: object) -> object:
-        # OpenAPI 3.0 says `nullable` where JSON Schema has the type "null".
-        if isinstance(node, list):
-            return [translate(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        translated = {key: translate(value) for key, value in node.items() if key not in {"nullable", "format"}}
-        return {"anyOf": [translated, {"type": "null"}]} if node.get("nullable") is True else translated
-
     components = translate(description["components"])
     jsonschema.Draft202012Validator({"components": components, "allOf": [translate(schema)]}).validate(body)
     if isinstance(schema, dict) and "$ref" in schema and isinstance(body, dict):
