@@ -1,8 +1,9 @@
-"""Failures of the control plane that only a new secret sets off, for rehearsals of a roll-back.
+"""Failures of the control plane that only a new secret sets off, for rehearsals of a roll-back or of a verification.
 
-`control_plane.unhealthy_on_new=NAME` and `control_plane.crash_on_new=NAME` note the SHA-256 of the value that the Fly
-secret NAME of molecule-cp has at that moment. From then on a control plane that boots with another value of NAME
-answers its check with 503, or exits at boot. Machines with the old value stay as they are, and a roll-back heals.
+`control_plane.unhealthy_on_new=NAME`, `control_plane.crash_on_new=NAME` and `control_plane.misread_new=NAME` note the
+SHA-256 of the value that the Fly secret NAME of molecule-cp has at that moment. From then on a control plane that boots
+with another value of NAME answers its check with 503, exits at boot, or works with the value less its last character and
+is healthy. Machines with the old value stay as they are, and a roll-back heals.
 """
 
 from __future__ import annotations
@@ -11,12 +12,22 @@ from typing import TYPE_CHECKING, Final
 
 from sandbox.fly import apps
 from sandbox.fly import secrets as app_secrets
-from sandbox.world import SandboxError, sha256
+from sandbox.world import SETTINGS, SandboxError, Setting, sha256
 
 if TYPE_CHECKING:
     from sandbox.world import World
 
-SWITCHES: Final = ("control_plane.unhealthy_on_new", "control_plane.crash_on_new")
+MISREAD_NEW: Final = "control_plane.misread_new"
+SWITCHES: Final = ("control_plane.unhealthy_on_new", "control_plane.crash_on_new", MISREAD_NEW)
+
+SETTINGS.update(
+    {
+        MISREAD_NEW: Setting(
+            default="",
+            description="NAME: control planes booted with another value of NAME than now work with it less its last character",
+        )
+    }
+)
 
 
 def change(world: World, name: str, value: str) -> None:

@@ -383,6 +383,9 @@ def main() -> None:
         sys.exit(1)
     if _switched(switches, "unhealthy_on_new"):
         unhealthy.set()
+    if _switched(switches, "misread_new"):
+        name = switches["misread_new"]["name"]
+        os.environ[name] = os.environ.get(name, "")[:-1]
     log("molecule-cp: started")
     run(ControlPlane)
 

@@ -1,16 +1,23 @@
 """A workspace with the questions that engine tests ask."""
 
+import hashlib
 import json
+import time
+from collections.abc import Iterable
 from typing import Any
+
+import httpx
 
 from tools.workspace import STACK, Result, Workspace
 
 SECRET = "FLY_API_TOKEN"
 NEON, RESEND = "NEON_API_KEY", "RESEND_API_KEY"
+KEY, SENDER, WEBHOOK = "STRIPE_API_KEY", "RESEND_FROM_EMAIL", "STRIPE_WEBHOOK_SECRET"
 APP = "molecule-cp"
 REPOSITORY = "Molecule-AI/molecule-monorepo"
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
-SYSTEMS = ("fly", "github", "control-plane", "neon", "resend")
+SYSTEMS = ("fly", "github", "control-plane", "neon", "resend", "stripe")
+MACHINES_TIMEOUT = 30  # seconds for machines to be healthy after somebody else's deployment
 
 
 def family(secret: str) -> str:
@@ -40,6 +47,25 @@ class Stage(Workspace):
         """`pulumi preview`."""
         return self.pulumi("preview", "--stack", STACK, *arguments)
 
+    def planned(self) -> dict[str, int]:
+        """What a preview is going to do, counted by operation; resources that stay as they are left out."""
+        result = self.preview("--json")
+        assert result.status == 0, result.output
+        changes: dict[str, int] = json.loads(result.output[result.output.index("{") :])["changeSummary"]
+        return {operation: count for operation, count in changes.items() if operation != "same"}
+
+    def refuses(self, *said: str, environment: dict[str, str] | None = None) -> None:
+        """Preview and update are refused alike, in these words, without a traceback, and nothing is written anywhere."""
+        writes = self.writes()
+        for command in (("preview",), ("up", "--yes", "--skip-preview")):
+            result = self.pulumi(*command, "--stack", STACK, environment=environment)
+            assert result.status != 0, result.output
+            text = one_line(result.output)
+            for words in (*said, "nothing was changed"):
+                assert words in text, (words, result.output)
+            assert "Traceback" not in text, result.output
+        assert self.writes() == writes
+
     def assert_no_change(self) -> None:
         """A preview shows no change and no pending deletion."""
         result = self.preview("--expect-no-changes")
@@ -51,6 +77,17 @@ class Stage(Workspace):
         exported = json_of(self.must("stack", "export", "--stack", STACK))
         resources: list[dict[str, Any]] = exported["deployment"].get("resources") or []
         return resources
+
+    def assert_not_in_state(self, values: Iterable[str]) -> None:
+        """The state has these values encrypted only: its export, and whatever the backend has kept of it."""
+        texts = [path.read_text(errors="replace") for path in self.state_directory.rglob("*") if path.is_file()]
+        texts.append(self.must("stack", "export", "--stack", STACK))
+        for value in values:
+            assert not any(value in text for text in texts), "a value is in plaintext in the state"
+
+    def decrypted(self) -> str:
+        """The exported state with its secrets in plaintext."""
+        return self.must("stack", "export", "--show-secrets", "--stack", STACK)
 
     def urn(self, suffix: str) -> str:
         """The URN that ends so."""
@@ -119,6 +156,40 @@ class Stage(Workspace):
         }
         return {place: generations.get(value, "hand-made") for place, value in self.holdings(secret).items()}
 
+    def assert_holds(self, secret: str, value: str) -> None:
+        """Fly and every machine hold this value."""
+        assert set(self.holdings(secret).values()) == {digest(value)}, secret
+
+    def lives(self, value: str) -> bool:
+        """Whether its provider accepts the credential with this value."""
+        return next(bool(each["live"]) for each in self.inspect()["credentials"] if each["sha256"] == digest(value))
+
+    def write_fly_secret(self, name: str, value: str) -> None:
+        """Somebody else sets a secret of the control plane, and restarts nothing."""
+        self._machines_api().post("/secrets", json={"values": {name: value}}).raise_for_status()
+
+    def redeploy(self) -> None:
+        """Somebody else deploys: every machine is updated with its own configuration, as flyctl does."""
+        with self._machines_api() as api:
+            for machine in api.get("/machines").raise_for_status().json():
+                path = f"/machines/{machine['id']}"
+                lease = api.post(f"{path}/lease", json={"ttl": 30}).raise_for_status().json()
+                nonce = {"fly-machine-lease-nonce": lease["data"]["nonce"]}
+                body = {"config": machine["config"], "region": machine["region"]}
+                api.post(path, json=body, headers=nonce).raise_for_status()
+                api.delete(f"{path}/lease", headers=nonce).raise_for_status()
+        deadline = time.monotonic() + MACHINES_TIMEOUT
+        while not all(machine["healthy"] for machine in self.inspect()["fly"]["apps"][APP]["machines"]):
+            assert time.monotonic() < deadline, "machines are not healthy after a deployment"
+            time.sleep(0.2)
+
+    def _machines_api(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=f"{self.environment['FLY_FLAPS_BASE_URL']}/v1/apps/{APP}",
+            headers={"authorization": f"Bearer {self.environment['FLY_ACCESS_TOKEN']}"},
+            timeout=30,
+        )
+
     def assert_alone(self, generation: int, *secrets: str) -> None:
         """Every place holds this generation, it alone is live, and no consumer was ever refused."""
         for secret in secrets:
@@ -132,6 +203,16 @@ class Stage(Workspace):
         self.assert_alone(generation, *settled)
         verified = self.outputs()["secrets"]
         assert {secret: verified[secret]["generation"] for secret in settled} == dict.fromkeys(settled, generation)
+
+
+def digest(value: str) -> str:
+    """How `inspect` names a value."""
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+def one_line(output: str) -> str:
+    """What was printed, in one line: the engine breaks long ones."""
+    return " ".join(output.split())
 
 
 def json_of(text: str) -> Any:  # noqa: ANN401 - any JSON

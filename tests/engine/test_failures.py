@@ -217,7 +217,7 @@ def test_no_call_of_a_client_fails_during_a_rotation(deployed: Stage) -> None:
 
 
 def test_secret_overwritten_by_hand_is_repaired(deployed: Stage) -> None:
-    _write_fly_secret(deployed, SECRET, "FlyV1 fm2_by_hand")
+    deployed.write_fly_secret(SECRET, "FlyV1 fm2_by_hand")
 
     assert deployed.preview("--expect-no-changes").status != 0
     deployed.deploys()
@@ -259,14 +259,6 @@ def _dispatch(stage: Stage) -> None:
         f"{stage.environment['GITHUB_API_URL']}/repos/{REPOSITORY}/actions/workflows/publish-platform-image.yml/dispatches",
         headers={"authorization": f"Bearer {stage.environment['GITHUB_TOKEN']}"},
         json={"ref": "main"},
-    ).raise_for_status()
-
-
-def _write_fly_secret(stage: Stage, name: str, value: str) -> None:
-    httpx.post(
-        f"{stage.environment['FLY_FLAPS_BASE_URL']}/v1/apps/{APP}/secrets",
-        headers={"authorization": f"Bearer {stage.environment['FLY_ACCESS_TOKEN']}"},
-        json={"values": {name: value}},
     ).raise_for_status()
 
 

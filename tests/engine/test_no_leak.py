@@ -1,4 +1,4 @@
-"""The value of no token is found in the state folder, logs, process lists or captured output."""
+"""No secret value is found in the state folder, the engine's folder, the program, logs, process lists or captured output."""
 
 import json
 import re
@@ -7,10 +7,22 @@ from pathlib import Path
 
 import psutil
 
-from tests.engine.stage import NEON, RESEND, SECRET, Stage
+from components.operator_credentials import ALL
+from tests.engine.stage import KEY, NEON, RESEND, SECRET, SENDER, WEBHOOK, Stage, json_of
 from tools.workspace import STACK
 
-PREFIXES = ("fm2_", "napi_", "re_")
+PREFIXES = ("fm2_", "napi_", "re_", "sk_live_", "whsec_")
+GENERATED = "SESSION_KEY"
+MORE = f"""
+        Secret(
+            name="{GENERATED}",
+            source=Random(length=48, encoding="base64"),
+            fly=(FlySecret(app=settings.app),),
+            verification=Check(module="fly_app", settings={{"app": settings.app}}),
+        ),
+    ],
+    not_managed"""
+SENDERS = tuple(f"Molecule AI <kept-quiet-{number}@moleculesai.app>" for number in (1, 2))
 
 
 class _ProcessList(threading.Thread):
@@ -34,12 +46,15 @@ class _ProcessList(threading.Thread):
 def test_no_value_appears_anywhere(whole_map: Stage) -> None:
     printed: list[str] = []
     values: set[str] = set()
+    _list_everything(whole_map)
     processes = _ProcessList()
     processes.start()
     try:
+        _hand_in(whole_map, 0)
         printed.append(whole_map.deploys("--logtostderr", "-v=5"))
         values |= _values(whole_map)
-        whole_map.set_generations(2, SECRET, NEON, RESEND)
+        _hand_in(whole_map, 1)
+        whole_map.set_generations(2, SECRET, NEON, RESEND, WEBHOOK, KEY, SENDER, GENERATED)
         printed.append(whole_map.preview("--diff").output)
         printed.append(whole_map.preview("--json").output)
         whole_map.sandbox("set", "github.workflow_broken=publish-platform-image.yml")
@@ -53,14 +68,16 @@ def test_no_value_appears_anywhere(whole_map: Stage) -> None:
         processes.stop()
 
     values |= _values(whole_map)
+    values |= {whole_map.environment[variable] for credential in ALL for variable in credential.variables[:1]}
     for prefix in PREFIXES:
         assert sum(value.startswith(prefix) for value in values) >= 2, f"generation 1 and 2 of {prefix}"
+    assert len({value for value in values if re.fullmatch("[A-Za-z0-9+/]{64}", value)}) >= 2, "generated ones"
     haystacks = {
         **{f"output {number}": text for number, text in enumerate(printed)},
         "process list": "\n".join(processes.command_lines),
         **_files(whole_map.sandbox_directory),
         **_files(whole_map.directory / "pulumi-home"),
-        **_files(whole_map.program_directory / "stacks"),
+        **_files(whole_map.program_directory),
     }
     assert any("components.verification" in line for line in processes.command_lines), (
         "checks were seen in the process list"
@@ -68,18 +85,47 @@ def test_no_value_appears_anywhere(whole_map: Stage) -> None:
     assert any(name.endswith(f"{STACK}.json") for name in haystacks), "the state was searched"
     for place, text in haystacks.items():
         for value in values:
-            assert value not in text, f"a token is in plaintext in {place}"
+            assert value not in text, f"a value is in plaintext in {place}"
+        # Its own sandbox keeps the mails, whose senders are no secret there.
+        if not place.startswith(str(whole_map.sandbox_directory / "world.sqlite")):
+            assert not any(sender in text for sender in SENDERS), f"a sender is in plaintext in {place}"
+
+
+def _list_everything(stage: Stage) -> None:
+    """Adds a generated secret to the program, and what is handed in to the stack."""
+    program = stage.program_directory / "__main__.py"
+    text = program.read_text()
+    assert text.count("    ],\n    not_managed") == 1
+    program.write_text(
+        "from components.secret import Check, FlySecret, Random, Secret\n"
+        + text.replace("    ],\n    not_managed", MORE.removeprefix("\n"))
+    )
+    stage.configure("stripeAccount", stage.environment["STRIPE_ACCOUNT_ID"])
+    stage.rotates(SECRET, NEON, RESEND, WEBHOOK, KEY, SENDER, GENERATED)
+
+
+def _hand_in(stage: Stage, turn: int) -> None:
+    stage.hand_in(KEY, stage.stripe("roll-key", "--expires-in", "3600"))
+    stage.hand_in(SENDER, SENDERS[turn])
 
 
 def _values(stage: Stage) -> set[str]:
-    """The secret part of every token and key in the present state, decrypted."""
-    text = stage.must("stack", "export", "--show-secrets", "--stack", STACK)
-    return set(re.findall(rf"(?:{'|'.join(PREFIXES)})[A-Za-z0-9+/=_-]{{20,}}", text))
+    """The secret part of every token and key in the present state, decrypted, and the generated value in its encodings."""
+    text = stage.decrypted()
+    generated = next(
+        resource["outputs"]
+        for resource in json_of(text)["deployment"]["resources"]
+        if resource["urn"].endswith(f"::generated-{GENERATED}")
+    )
+    return {
+        *re.findall(rf"(?:{'|'.join(PREFIXES)})[A-Za-z0-9+/=_-]{{20,}}", text),
+        *(str(json_of(generated[encoding]["plaintext"])) for encoding in ("base64", "hex")),
+    }
 
 
 def _files(directory: Path) -> dict[str, str]:
     return {
         str(path): path.read_text(errors="replace")
         for path in directory.rglob("*")
-        if path.is_file() and not path.is_symlink() and "plugins" not in path.relative_to(directory).parts
+        if path.is_file() and not path.is_symlink() and not {"plugins", ".venv"} & {*path.relative_to(directory).parts}
     }
