@@ -49,3 +49,7 @@ class GivenValues(Issuer):
     def obstacles(self) -> list[RefusedError]:
         """None: any text will do."""
         return []
+
+    def obstacles_beside_the_value(self) -> list[RefusedError]:
+        """The same where the value is not at hand: an earlier update has put it into the state, and its probe looks at it."""
+        return []

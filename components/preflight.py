@@ -10,6 +10,7 @@ from components.control_plane.client import ControlPlaneClient
 from components.errors import RefusedError, refusals
 from components.fly.client import FlyClient
 from components.github.client import GitHubClient
+from components.given import GivenValues
 from components.http import ApiError
 from components.issuer import Issuer
 from components.issuers import ISSUERS, ConfigLookup, Context
@@ -109,7 +110,12 @@ def _issuer(
     secret: Secret, issuer_of: Callable[[Secret], Issuer], also: Iterable[str], warnings: list[str]
 ) -> list[RefusedError]:
     issuer = issuer_of(secret)
-    errors = issuer.obstacles()
+    # Nothing at hand: the state has the value, or Pulumi is going to generate it.
+    errors = (
+        issuer.obstacles_beside_the_value()
+        if isinstance(issuer, GivenValues) and not issuer.given
+        else issuer.obstacles()
+    )
     if errors:
         return errors
     warnings.extend(f"{secret.name}: {warning}" for warning in issuer.warnings())

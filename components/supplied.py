@@ -22,6 +22,8 @@ def values(
 ) -> dict[str, str]:
     """The supplied value of every rotated secret that has one. What is supplied for another secret of the map is not looked at.
 
+    A value that was given up is left out: the state has that of the requested generation.
+
     Args:
         raw: The config key `supplied`.
         secrets: The secret map.
@@ -55,9 +57,10 @@ def values(
             if generations[name] not in so_far.fingerprints:
                 errors.append(_missing(name))
             continue
-        found[name] = value
         if error := _mismatch(name, fingerprint(value), generations[name], so_far):
             errors.append(error)
+        if so_far.fingerprints.get(generations[name], fingerprint(value)) == fingerprint(value):
+            found[name] = value
     if errors:
         raise refusals(errors)
     return found

@@ -41,13 +41,16 @@ class SecretKeys(RolledValues):
 
     def obstacles(self) -> list[RefusedError]:
         """The key has to be one of this account and mode that lives, and the end of the old one has to be one that Stripe allows."""
-        found = self._faults_of_the_key()
+        return [*self._faults_of_the_key(), *self.obstacles_beside_the_value()]
+
+    def obstacles_beside_the_value(self) -> list[RefusedError]:
+        """The end of the old key has to be one that Stripe allows."""
         if self.ends_old_at:
             try:
                 end(self.secret, self.ends_old_at, limit=KEY_LIMIT, now=self.clock())
             except RefusedError as error:
-                found.append(error)
-        return found
+                return [error]
+        return []
 
     def warnings(self) -> list[str]:
         """How long the old key lives, where that is known. One that has ended is no obstacle, but the reason to hurry."""

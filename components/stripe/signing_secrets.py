@@ -61,9 +61,12 @@ class SigningSecrets(RolledValues):
                     next_step=f"copy it from the endpoint's page in Stripe's Dashboard and hand it in: {self.hand_in}.",
                 )
             )
-        if window := self._fault_of_the_window():
-            found.append(window)
-        return found
+        return found + self.obstacles_beside_the_value()
+
+    def obstacles_beside_the_value(self) -> list[RefusedError]:
+        """There has to be a window that is not over."""
+        window = self._fault_of_the_window()
+        return [] if window is None else [window]
 
     def warnings(self) -> list[str]:
         """How long the window lasts."""
