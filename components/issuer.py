@@ -11,12 +11,10 @@ class Issuer(ABC):
     """A provider of credentials. All methods raise `ApiError`.
 
     Attributes:
-        proves_by_value: Whether `refuses` can tell that a credential is dead; False where only the provider's list can.
         revokes: Whether `revoke` ends a credential. False where that is up to the provider (a key rolled in a dashboard lives on until the
             time that was chosen there): then an old one that is still accepted is watched, and holds nothing up.
     """
 
-    proves_by_value: ClassVar[bool] = True
     revokes: ClassVar[bool] = True
 
     @abstractmethod
@@ -32,8 +30,11 @@ class Issuer(ABC):
         """Revokes a credential. Repeating it is harmless."""
 
     @abstractmethod
-    def refuses(self, value: str) -> bool:
-        """Whether the provider refuses this value. An error where the answer proves neither."""
+    def refuses(self, value: str) -> bool | None:
+        """Whether the provider refuses this value. An error where the answer proves neither.
+
+        None where the provider has no call that takes the value: then its list is what proves a death.
+        """
 
     @abstractmethod
     def obstacles(self) -> list[RefusedError]:

@@ -177,7 +177,7 @@ def revoke_all_but(
 
 
 def still_accepted(issuers: Sequence[Issuer], credentials: Iterable[Credential]) -> set[str]:
-    """The ids of those whose value somebody still accepts. Raises ApiError where an answer proves neither."""
+    """The ids of those whose value nobody is known to refuse. Raises ApiError where an answer proves neither."""
     return {each.credential_id for each in credentials if each.value and not _is_refused(issuers, each.value)}
 
 
@@ -203,20 +203,15 @@ def _assert_verified_lives(order: RevocationOrder, listed: Iterable[Issued]) -> 
 def _prove_death(
     issuers: Sequence[Issuer], order: RevocationOrder, dead: Sequence[Issued], sleep: Callable[[float], None]
 ) -> None:
-    """Waits until the provider refuses each dead credential: by its value where it is known, else by the provider's list."""
+    """Waits until the provider refuses each dead credential: by its value, or where nobody can be asked about that, by its list."""
     ids = {issued.credential_id for issued in dead}
-    values = {
-        each.credential_id: each.value
-        for each in order.known
-        if issuers[0].proves_by_value and each.credential_id in ids and each.value
-    }
+    known = [each for each in order.known if each.credential_id in ids and each.value]
     deadline = time.monotonic() + order.proof_timeout
     while True:
-        accepted = [each for each, value in values.items() if not _is_refused(issuers, value)]
-        by_list = (
-            {issued.credential_id for issued in _all_issued(issuers) if issued.live} if ids - values.keys() else set()
-        )
-        alive = sorted({*accepted, *(by_list & ids)})
+        refused = {each.credential_id: _is_refused(issuers, each.value) for each in known}
+        by_list = ids - {each for each, told in refused.items() if told is not None}
+        listed = {issued.credential_id for issued in _all_issued(issuers) if issued.live} if by_list else set()
+        alive = sorted({each for each, told in refused.items() if told is False} | listed & ids)
         if not alive:
             return
         if time.monotonic() > deadline:
@@ -228,15 +223,24 @@ def _prove_death(
         sleep(POLL_SECONDS)
 
 
-def _is_refused(issuers: Sequence[Issuer], value: str) -> bool:
-    """Whether any of them refuses the value. One of before that is asked about another app's token may give an answer that proves nothing."""
+def _is_refused(issuers: Sequence[Issuer], value: str) -> bool | None:
+    """Whether any of them refuses the value; None where none can be asked.
+
+    One of before that is asked about another app's token may give an answer that proves nothing.
+    """
+    accepted = False
     errors: list[ApiError] = []
     for issuer in issuers:
         try:
-            if issuer.refuses(value):
-                return True
+            refused = issuer.refuses(value)
         except ApiError as error:
             errors.append(error)
-    if len(errors) == len(issuers):
+            continue
+        if refused:
+            return True
+        accepted = accepted or refused is False
+    if accepted:
+        return False
+    if errors:
         raise errors[0]
-    return False
+    return None

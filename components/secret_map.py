@@ -32,14 +32,11 @@ def fly_api_token(settings: Settings) -> Secret:
         verification=Check(
             module="fly_api_token",
             settings={
-                "app": settings.app,
+                **_disposable_org(settings),
                 "tenant_app": settings.tenant_app,
-                "url": settings.control_plane_url,
-                "owner_user_id": settings.org_owner_user_id,
                 "repository": f"{settings.owner}/{settings.repository}",
                 "workflow": settings.workflow,
                 "ref": settings.workflow_ref,
-                "org_timeout": settings.org_timeout,
                 "workflow_timeout": settings.workflow_timeout,
                 "ci_timeout": settings.ci_timeout,
             },
@@ -49,12 +46,13 @@ def fly_api_token(settings: Settings) -> Secret:
 
 def neon_api_key(settings: Settings) -> Secret:
     """The control plane makes a branch of its Neon project for every tenant."""
+    organization = "" if settings.neon_key_scope == "personal" else settings.neon_organization
     return Secret(
         name="NEON_API_KEY",
         source=Issuer(
             kind="neon-api-key",
             settings={
-                "organization_id": "" if settings.neon_key_scope == "personal" else settings.neon_organization,
+                "organization_id": organization,
                 "project_id": settings.neon_project if settings.neon_key_scope == "project" else "",
             },
         ),
@@ -65,14 +63,11 @@ def neon_api_key(settings: Settings) -> Secret:
         verification=Check(
             module="neon_api_key",
             settings={
-                "app": settings.app,
-                "url": settings.control_plane_url,
-                "owner_user_id": settings.org_owner_user_id,
-                "organization": "" if settings.neon_key_scope == "personal" else settings.neon_organization,
+                **_disposable_org(settings),
+                "organization": organization,
                 "project": settings.neon_project,
                 "branch_name": settings.neon_branch_name,
                 "prove_use": settings.prove_use,
-                "org_timeout": settings.org_timeout,
             },
         ),
     )
@@ -88,15 +83,7 @@ def resend_api_key(settings: Settings) -> Secret:
         probe=Check(module="resend_api_key_probe"),
         verification=Check(
             module="resend_api_key",
-            settings={
-                "app": settings.app,
-                "url": settings.control_plane_url,
-                "owner_user_id": settings.org_owner_user_id,
-                "subject": settings.purge_mail_subject,
-                "prove_use": settings.prove_use,
-                "org_timeout": settings.org_timeout,
-                "mail_timeout": settings.mail_timeout,
-            },
+            settings={**_purge_mail(settings), "prove_use": settings.prove_use},
         ),
         may_be_staged=True,
     )
@@ -109,18 +96,7 @@ def resend_from_email(settings: Settings) -> Secret:
         source=Supplied(kind="resend-sender"),
         fly=(FlySecret(app=settings.app),),
         probe=Check(module="resend_from_email_probe"),
-        verification=Check(
-            module="resend_from_email",
-            takes_value=True,
-            settings={
-                "app": settings.app,
-                "url": settings.control_plane_url,
-                "owner_user_id": settings.org_owner_user_id,
-                "subject": settings.purge_mail_subject,
-                "org_timeout": settings.org_timeout,
-                "mail_timeout": settings.mail_timeout,
-            },
-        ),
+        verification=Check(module="resend_from_email", takes_value=True, settings=_purge_mail(settings)),
     )
 
 
@@ -147,13 +123,10 @@ def stripe_api_key(settings: Settings) -> Secret:
         verification=Check(
             module="stripe_api_key",
             settings={
-                "app": settings.app,
-                "url": settings.control_plane_url,
-                "owner_user_id": settings.org_owner_user_id,
+                **_disposable_org(settings),
                 "plan": settings.checkout_plan,
                 "checkout_host": settings.checkout_host,
                 "return_url": settings.checkout_return_url or settings.control_plane_url,
-                "org_timeout": settings.org_timeout,
             },
         ),
         may_be_staged=True,
@@ -188,8 +161,7 @@ def stripe_webhook_secret(settings: Settings) -> Secret:
             module="stripe_webhook_secret",
             takes_value=True,
             settings={
-                "app": settings.app,
-                "url": settings.control_plane_url,
+                **_control_plane(settings),
                 "webhook_url": settings.stripe_webhook_url,
                 "event_type": settings.stripe_test_event,
                 "endpoint": cloned,
@@ -200,3 +172,26 @@ def stripe_webhook_secret(settings: Settings) -> Secret:
         ),
         may_be_staged=True,
     )
+
+
+def _control_plane(settings: Settings) -> dict[str, object]:
+    """What `ControlPlaneSettings` in `components.verification.consumers` need."""
+    return {"app": settings.app, "url": settings.control_plane_url}
+
+
+def _disposable_org(settings: Settings) -> dict[str, object]:
+    """What `DisposableOrgSettings` there need."""
+    return {
+        **_control_plane(settings),
+        "owner_user_id": settings.org_owner_user_id,
+        "org_timeout": settings.org_timeout,
+    }
+
+
+def _purge_mail(settings: Settings) -> dict[str, object]:
+    """What `PurgeMailSettings` in `components.verification.purge_mail` need."""
+    return {
+        **_disposable_org(settings),
+        "subject": settings.purge_mail_subject,
+        "mail_timeout": settings.mail_timeout,
+    }

@@ -7,7 +7,6 @@ each: the consumer refuses one of the two, and accepts the other. Deleting the o
 
 import uuid
 from dataclasses import dataclass
-from typing import ClassVar
 
 import httpx
 
@@ -35,14 +34,12 @@ class WebhookEndpoints(Issuer):
         url: The endpoints' URL, to the letter.
         livemode: The mode that the endpoints have to be of.
         connect: Whether they get the events of connected accounts; Stripe's answers do not say, so it cannot be copied.
-        proves_by_value: Stripe has no call that takes a signing secret, so its list is what proves a death.
     """
 
     client: StripeClient
     url: str
     livemode: bool = True
     connect: bool = False
-    proves_by_value: ClassVar[bool] = False
 
     def mint(self, name: str) -> Minted:
         """Clones the newest enabled endpoint of the URL; its description is the credential's name."""
@@ -74,9 +71,8 @@ class WebhookEndpoints(Issuer):
         """Deletes an endpoint: Stripe signs nothing with its secret any more."""
         self.client.delete_webhook_endpoint(credential_id)
 
-    def refuses(self, value: str) -> bool:
-        """Never asked: see `proves_by_value`."""
-        raise NotImplementedError
+    def refuses(self, value: str) -> bool | None:
+        """None: Stripe has no call that takes a signing secret."""
 
     def obstacles(self) -> list[RefusedError]:
         """The key has to be of the right mode, and there has to be an endpoint to copy and room for its copy."""

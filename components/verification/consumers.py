@@ -1,14 +1,20 @@
-"""What verifications of several secrets ask of the control plane and its machines."""
+"""What verifications of several secrets are told, and what they ask of the control plane and its machines.
+
+A verification's own `Settings` extend those of here that have what it uses, and name only what is its own.
+"""
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from components import operator_credentials
 from components.control_plane.client import ControlPlaneClient, Org
 from components.fly.client import FlyClient
 from components.fly.rollout import has_booted_since, health, should_run
 from components.http import ApiError
+from components.operator_credentials import endpoint
 from components.verification.check import CheckFailedError, Deadline, progress
 
 
@@ -105,3 +111,66 @@ class DisposableOrg:
             self.control_plane.delete_org(slug)
         except ApiError as error:
             progress(f"the disposable org {slug} is left: {error}; the next verification deletes it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppSettings:
+    """What every verification is told.
+
+    Attributes:
+        app: The Fly app that holds the secret.
+    """
+
+    app: str
+
+    def fly(self) -> FlyClient:
+        """Fly, with the operator's token."""
+        return FlyClient(token=operator_credentials.find(operator_credentials.FLY))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlPlaneSettings(AppSettings):
+    """What a verification is told that asks the control plane.
+
+    Attributes:
+        url: The control plane, unless the environment names another.
+    """
+
+    url: str
+
+    @property
+    def control_plane_url(self) -> str:
+        """Where the control plane is."""
+        return endpoint("CONTROL_PLANE_URL", self.url)
+
+    def control_plane(self) -> ControlPlaneClient:
+        """The control plane, with the operator's token."""
+        token = operator_credentials.find(operator_credentials.CONTROL_PLANE)
+        return ControlPlaneClient(self.control_plane_url, token)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisposableOrgSettings(ControlPlaneSettings):
+    """What a verification is told that makes a disposable org.
+
+    Attributes:
+        owner_user_id: Owner of the org.
+        org_timeout: Seconds for it to be running, and again for what was made for it to be gone.
+    """
+
+    owner_user_id: str
+    org_timeout: float
+
+    def disposable_org(self, kind: str) -> DisposableOrg:
+        """An org `<kind>-<unix seconds>`, not made yet.
+
+        Args:
+            kind: Of one verification and no other: leftovers of this kind are deleted.
+        """
+        return DisposableOrg(
+            control_plane=self.control_plane(),
+            slug=f"{kind}-{int(time.time())}",
+            leftovers=re.compile(rf"{re.escape(kind)}-\d{{10}}"),
+            owner_user_id=self.owner_user_id,
+            timeout=self.org_timeout,
+        )

@@ -8,74 +8,62 @@
 5. No CI run is left that started with the old value: it would lose its token half-way.
 """
 
-import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from components import operator_credentials
-from components.control_plane.client import ControlPlaneClient, Org
+from components.control_plane.client import Org
 from components.fly.client import FlyClient
 from components.github.client import GitHubClient, WorkflowRun
-from components.operator_credentials import endpoint
 from components.verification import check
 from components.verification.check import CheckFailedError, Deadline, Subject, progress
-from components.verification.consumers import DisposableOrg, health_answers, machines_run_the_new_value
-
-SECRET = "FLY_API_TOKEN"  # noqa: S105 - a name
-SLUGS = re.compile("rotationtest-fly-[0-9a-f]{12}")
+from components.verification.consumers import (
+    DisposableOrg,
+    DisposableOrgSettings,
+    health_answers,
+    machines_run_the_new_value,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(DisposableOrgSettings):
     """What this verification is told.
 
     Attributes:
-        app: The control plane's app.
         tenant_app: Where tenants' machines are.
-        url: The control plane.
-        owner_user_id: Owner of the disposable org.
         repository: `owner/name`.
         workflow: The file name of the workflow that uses the secret.
         ref: The branch to run it on; "" for the default branch.
-        org_timeout: Seconds for the org to be running, and again for it to be gone.
         workflow_timeout: Seconds for the workflow run.
         ci_timeout: Seconds for the runs that started with the old value to finish.
     """
 
-    app: str
     tenant_app: str
-    url: str
-    owner_user_id: str
     repository: str
     workflow: str
     ref: str
-    org_timeout: float
     workflow_timeout: float
     ci_timeout: float
 
 
-def verify(raw: Mapping[str, Any], _subject: Subject) -> None:
+def verify(raw: Mapping[str, Any], subject: Subject) -> None:
     """Runs all checks. Raises CheckFailedError with every one that failed."""
     settings = Settings(**raw)
-    fly = FlyClient(token=operator_credentials.find(operator_credentials.FLY))
+    fly, org = settings.fly(), settings.disposable_org("rotationtest-fly")
     github = GitHubClient(token=operator_credentials.find(operator_credentials.GITHUB))
-    control_plane = ControlPlaneClient(
-        endpoint("CONTROL_PLANE_URL", settings.url), operator_credentials.find(operator_credentials.CONTROL_PLANE)
-    )
     check.together(
         {
-            "machines": lambda: machines_run_the_new_value(fly, settings.app, SECRET),
-            "health": lambda: health_answers(control_plane),
-            "disposable org": lambda: org_gets_a_machine(control_plane, fly, settings),
+            "machines": lambda: machines_run_the_new_value(fly, settings.app, subject.secret),
+            "health": lambda: health_answers(org.control_plane),
+            "disposable org": lambda: org_gets_a_machine(org, fly, settings),
             "workflow": lambda: workflow_succeeds(github, settings),
-            "earlier CI runs": lambda: earlier_runs_are_finished(github, settings),
+            "earlier CI runs": lambda: earlier_runs_are_finished(github, settings, subject),
         }
     )
 
 
-def org_gets_a_machine(control_plane: ControlPlaneClient, fly: FlyClient, settings: Settings) -> str:
+def org_gets_a_machine(disposable: DisposableOrg, fly: FlyClient, settings: Settings) -> str:
     """An org is provisioned with the control plane's own token, and deleted again with its machine."""
     machine_ids: list[str] = []
 
@@ -86,13 +74,7 @@ def org_gets_a_machine(control_plane: ControlPlaneClient, fly: FlyClient, settin
                 return
         raise CheckFailedError(f"org {org.slug} is said to be running, but {settings.tenant_app} has no machine of it")
 
-    org = DisposableOrg(
-        control_plane=control_plane,
-        slug=f"rotationtest-fly-{secrets.token_hex(6)}",
-        leftovers=SLUGS,
-        owner_user_id=settings.owner_user_id,
-        timeout=settings.org_timeout,
-    ).use(has_a_machine)
+    org = disposable.use(has_a_machine)
     Deadline(settings.org_timeout).poll(
         lambda: not {machine.machine_id for machine in fly.list_machines(settings.tenant_app)} & set(machine_ids),
         waiting_for=f"the tenant machine {machine_ids[0]} of the deleted org {org.slug} to be gone",
@@ -126,9 +108,9 @@ def workflow_succeeds(github: GitHubClient, settings: Settings) -> str:
     return f"run {', '.join(str(run.run_id) for run in candidates)} of {workflow} succeeded"
 
 
-def earlier_runs_are_finished(github: GitHubClient, settings: Settings) -> str:
+def earlier_runs_are_finished(github: GitHubClient, settings: Settings, subject: Subject) -> str:
     """Waits for every run that was queued before, or in the same second as, the write of the secret: it may hold the old value."""
-    written = github.secret_updated_at(settings.repository, SECRET)
+    written = github.secret_updated_at(settings.repository, subject.secret)
     seen: set[int] = set()
     empty_answers = 0
 

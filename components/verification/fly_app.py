@@ -12,31 +12,27 @@ from typing import Any
 
 import httpx
 
-from components import operator_credentials
-from components.fly.client import FlyClient
 from components.http import REPEATABLE, Api
 from components.verification import check
 from components.verification.check import CheckFailedError, Subject
-from components.verification.consumers import machines_run_the_new_value
+from components.verification.consumers import AppSettings, machines_run_the_new_value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(AppSettings):
     """What this verification is told.
 
     Attributes:
-        app: The Fly app that holds it.
         url: What has to answer 200; "" for nothing.
     """
 
-    app: str
     url: str = ""
 
 
 def verify(raw: Mapping[str, Any], subject: Subject) -> None:
     """Runs all checks. Raises CheckFailedError with every one that failed."""
     settings = Settings(**raw)
-    fly = FlyClient(token=operator_credentials.find(operator_credentials.FLY))
+    fly = settings.fly()
     checks = {"machines": lambda: machines_run_the_new_value(fly, settings.app, subject.secret)}
     if settings.url:
         checks["health"] = lambda: answers(settings.url)

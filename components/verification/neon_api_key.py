@@ -6,67 +6,49 @@
 3. The org is deleted, whatever happened.
 """
 
-import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from components import operator_credentials
-from components.control_plane.client import ControlPlaneClient, Org
-from components.fly.client import FlyClient
+from components.control_plane.client import Org
 from components.neon.client import NeonClient
-from components.operator_credentials import endpoint
 from components.verification import check
 from components.verification.check import CheckFailedError, Deadline, Subject
-from components.verification.consumers import DisposableOrg, machines_run_the_new_value
-
-SECRET = "NEON_API_KEY"  # noqa: S105 - a name
-SLUGS = re.compile(r"keytest-\d{10}")
+from components.verification.consumers import DisposableOrg, DisposableOrgSettings, machines_run_the_new_value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(DisposableOrgSettings):
     """What this verification is told.
 
     Attributes:
-        app: The control plane's app.
-        url: The control plane.
-        owner_user_id: Owner of the disposable org.
         organization: Whose keys are listed; "" for the operator's own.
         project: In which branches are made.
         branch_name: What the name of an org's branch contains, with {slug} and {org_id} filled in.
         prove_use: Whether Neon's list must say that the new key was used.
-        org_timeout: Seconds for the org to be running, and again for its branch to be gone.
     """
 
-    app: str
-    url: str
-    owner_user_id: str
     organization: str
     project: str
     branch_name: str
     prove_use: bool
-    org_timeout: float
 
 
 def verify(raw: Mapping[str, Any], subject: Subject) -> None:
     """Runs all checks. Raises CheckFailedError with every one that failed."""
     settings = Settings(**raw)
-    fly = FlyClient(token=operator_credentials.find(operator_credentials.FLY))
+    fly, org = settings.fly(), settings.disposable_org("keytest")
     neon = NeonClient(operator_credentials.find(operator_credentials.NEON))
-    control_plane = ControlPlaneClient(
-        endpoint("CONTROL_PLANE_URL", settings.url), operator_credentials.find(operator_credentials.CONTROL_PLANE)
-    )
     check.together(
         {
-            "machines": lambda: machines_run_the_new_value(fly, settings.app, SECRET),
-            "disposable org": lambda: org_gets_a_branch(control_plane, neon, settings, subject),
+            "machines": lambda: machines_run_the_new_value(fly, settings.app, subject.secret),
+            "disposable org": lambda: org_gets_a_branch(org, neon, settings, subject),
         }
     )
 
 
-def org_gets_a_branch(control_plane: ControlPlaneClient, neon: NeonClient, settings: Settings, subject: Subject) -> str:
+def org_gets_a_branch(disposable: DisposableOrg, neon: NeonClient, settings: Settings, subject: Subject) -> str:
     """An org is provisioned with the new key, and deleted again with its branch."""
     branches_before = {branch.branch_id for branch in neon.branches(settings.project)}
     used_before = neon.last_used_at(settings.organization, subject.credential_id)
@@ -89,13 +71,7 @@ def org_gets_a_branch(control_plane: ControlPlaneClient, neon: NeonClient, setti
                 waiting_for="Neon to say that the control plane used the new key",
             )
 
-    org = DisposableOrg(
-        control_plane=control_plane,
-        slug=f"keytest-{int(time.time())}",
-        leftovers=SLUGS,
-        owner_user_id=settings.owner_user_id,
-        timeout=settings.org_timeout,
-    ).use(has_a_branch)
+    org = disposable.use(has_a_branch)
     Deadline(settings.org_timeout).poll(
         lambda: made[0] not in {branch.branch_id for branch in neon.branches(settings.project)},
         waiting_for=f"the branch {made[0]} of the deleted org {org.slug} to be gone",

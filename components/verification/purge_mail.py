@@ -4,16 +4,15 @@ The control plane answers 204 whether the mail went out or not, so it is looked 
 failure that was logged before is no obstacle: an earlier verification may have caused it, and what it failed for may have been mended.
 """
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from components.control_plane.client import ControlPlaneClient
+from components import operator_credentials
 from components.fly.client import FlyClient
 from components.resend.client import Email, ResendClient
 from components.verification.check import CheckFailedError, Deadline
-from components.verification.consumers import DisposableOrg, written_at
+from components.verification.consumers import DisposableOrg, DisposableOrgSettings, written_at
 
 SENT = frozenset({"sent", "delivered", "opened", "clicked"})
 FAILED_LINE = "purge confirmation email failed"
@@ -26,30 +25,18 @@ class PurgeMail:
     """The confirmation of the deletion of one disposable org.
 
     Attributes:
-        control_plane: Makes and deletes the org.
+        org: The org; its name tells the mail.
         fly: Shows the app's log.
         resend: Shows what was sent.
-        app: The control plane's app.
+        settings: What the verification is told.
         secret: The secret that is verified: lines that were logged before it was written do not count.
-        slug: The org's name; a new one for every verification.
-        leftovers: Slugs of this kind of verification, and of no other.
-        owner_user_id: Owner of the org.
-        subject: What the subject of the mail contains, with {slug} filled in.
-        org_timeout: Seconds for the org to be running.
-        mail_timeout: Seconds for the mail to show up.
     """
 
-    control_plane: ControlPlaneClient
+    org: DisposableOrg
     fly: FlyClient
     resend: ResendClient
-    app: str
+    settings: "PurgeMailSettings"
     secret: str
-    slug: str
-    leftovers: re.Pattern[str]
-    owner_user_id: str
-    subject: str
-    org_timeout: float
-    mail_timeout: float
 
     def provoke(self) -> Email:
         """Makes the org, deletes it, and returns the newest mail that was sent about it.
@@ -59,28 +46,47 @@ class PurgeMail:
         """
         start = datetime.now(UTC) - LOOK_BACK
         failures_before = self._failures()
-        DisposableOrg(
-            control_plane=self.control_plane,
-            slug=self.slug,
-            leftovers=self.leftovers,
-            owner_user_id=self.owner_user_id,
-            timeout=self.org_timeout,
-        ).use(lambda _org: None)
-        wanted = self.subject.format(slug=self.slug)
+        self.org.use(lambda _org: None)
+        slug = self.org.slug
+        wanted = self.settings.subject.format(slug=slug)
         mails: list[Email] = []
 
         def sent() -> bool:
             if self._failures() - failures_before:
-                raise CheckFailedError(f"{self.app} has logged `{FAILED_LINE}` when {self.slug} was deleted")
+                raise CheckFailedError(f"{self.settings.app} has logged `{FAILED_LINE}` when {slug} was deleted")
             mails.extend(
                 mail for mail in self.resend.emails_since(start) if wanted in mail.subject and mail.last_event in SENT
             )
             return bool(mails)
 
-        Deadline(self.mail_timeout).poll(sent, waiting_for=f"the confirmation of the deletion of {self.slug} at Resend")
+        deadline = Deadline(self.settings.mail_timeout)
+        deadline.poll(sent, waiting_for=f"the confirmation of the deletion of {slug} at Resend")
         return max(mails, key=lambda mail: mail.created_at)
 
     def _failures(self) -> Counter[str]:
         """The failures to send a confirmation that the app has logged since the secret was written."""
-        since = written_at(self.fly, self.app, self.secret)
-        return Counter(line for line in self.fly.log_lines_since(self.app, since) if FAILED_LINE in line)
+        since = written_at(self.fly, self.settings.app, self.secret)
+        return Counter(line for line in self.fly.log_lines_since(self.settings.app, since) if FAILED_LINE in line)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurgeMailSettings(DisposableOrgSettings):
+    """What such a verification is told.
+
+    Attributes:
+        subject: What the subject of the mail contains, with {slug} filled in.
+        mail_timeout: Seconds for the mail to show up at Resend.
+    """
+
+    subject: str
+    mail_timeout: float
+
+    def purge_mail(self, kind: str, *, secret: str) -> PurgeMail:
+        """The mail about an org of a kind (see `disposable_org`), not provoked yet."""
+        return PurgeMail(
+            org=self.disposable_org(kind),
+            fly=self.fly(),
+            resend=ResendClient(operator_credentials.find(operator_credentials.RESEND)),
+            settings=self,
+            secret=secret,
+        )

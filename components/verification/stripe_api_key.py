@@ -5,71 +5,53 @@
    control plane's answers may carry Stripe's words, and with them part of a key, so no body gets into a message.
 """
 
-import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from components import operator_credentials
-from components.control_plane.client import ControlPlaneClient, Org
-from components.fly.client import FlyClient
+from components.control_plane.client import Org
 from components.http import REPEATABLE, Api, ApiError, json_body
-from components.operator_credentials import endpoint
-from components.stripe.keys import SecretKeys
 from components.verification import check
 from components.verification.check import CheckFailedError, Subject
-from components.verification.consumers import DisposableOrg, machines_run_the_new_value
-
-SECRET = SecretKeys.secret
-SLUGS = re.compile("rotationtest-stripe-[0-9a-f]{12}")
+from components.verification.consumers import DisposableOrg, DisposableOrgSettings, machines_run_the_new_value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What this verification is told.
+class Settings(DisposableOrgSettings):
+    """What this verification is told. The owner of the disposable org is the user of the session, unless that one may buy for any org.
 
     Attributes:
-        app: The control plane's app.
-        url: The control plane.
-        owner_user_id: Owner of the disposable org; the user of the session, unless that one may buy for any org.
         plan: What the checkout page sells.
         checkout_host: Where the page has to be: Stripe's host, or the account's own domain.
         return_url: Where the page would lead back to.
-        org_timeout: Seconds for the org to be running.
     """
 
-    app: str
-    url: str
-    owner_user_id: str
     plan: str
     checkout_host: str
     return_url: str
-    org_timeout: float
 
 
-def verify(raw: Mapping[str, Any], _subject: Subject) -> None:
+def verify(raw: Mapping[str, Any], subject: Subject) -> None:
     """Runs all checks. Raises CheckFailedError with every one that failed."""
     settings = Settings(**raw)
-    fly = FlyClient(token=operator_credentials.find(operator_credentials.FLY))
+    fly, org = settings.fly(), settings.disposable_org("rotationtest-stripe")
     session = operator_credentials.find(operator_credentials.CONTROL_PLANE_SESSION)
-    url = endpoint("CONTROL_PLANE_URL", settings.url)
-    control_plane = ControlPlaneClient(url, operator_credentials.find(operator_credentials.CONTROL_PLANE))
     check.together(
         {
-            "machines": lambda: machines_run_the_new_value(fly, settings.app, SECRET),
-            "checkout": lambda: org_gets_a_checkout_page(control_plane, session, settings),
+            "machines": lambda: machines_run_the_new_value(fly, settings.app, subject.secret),
+            "checkout": lambda: org_gets_a_checkout_page(org, session, settings),
         }
     )
 
 
-def org_gets_a_checkout_page(control_plane: ControlPlaneClient, session: str, settings: Settings) -> str:
+def org_gets_a_checkout_page(disposable: DisposableOrg, session: str, settings: Settings) -> str:
     """The control plane makes a checkout page with its own key. The org is deleted, whatever happened."""
 
     def gets_a_page(org: Org) -> None:
         try:
-            found = urlsplit(checkout(control_plane.url, session, org.slug, settings))
+            found = urlsplit(checkout(session, org.slug, settings))
         except ValueError:
             raise CheckFailedError(f"the checkout page of org {org.slug} has no valid URL") from None
         if found.scheme != "https" or found.hostname != settings.checkout_host:
@@ -78,19 +60,14 @@ def org_gets_a_checkout_page(control_plane: ControlPlaneClient, session: str, se
                 f"the answer names the host {found.hostname or 'none'}, scheme {found.scheme or 'none'}"
             )
 
-    org = DisposableOrg(
-        control_plane=control_plane,
-        slug=f"rotationtest-stripe-{secrets.token_hex(6)}",
-        leftovers=SLUGS,
-        owner_user_id=settings.owner_user_id,
-        timeout=settings.org_timeout,
-    ).use(gets_a_page)
+    org = disposable.use(gets_a_page)
     return f"org {org.slug} got a checkout page at {settings.checkout_host}, and is deleted again"
 
 
-def checkout(url: str, session: str, slug: str, settings: Settings) -> str:
+def checkout(session: str, slug: str, settings: Settings) -> str:
     """Asks for a checkout page and returns its URL, "" where there is none. Repeatable: a page that nobody opens does nothing."""
-    api = Api(system="control plane", base_url=url, headers={"cookie": f"mcp_session={session}"}, secrets=[session])
+    headers = {"cookie": f"mcp_session={session}"}
+    api = Api(system="control plane", base_url=settings.control_plane_url, headers=headers, secrets=[session])
     try:
         answer = api.call(
             "POST",

@@ -28,28 +28,24 @@ from typing import Any
 import httpx
 
 from components import operator_credentials
-from components.fly.client import FlyClient
 from components.http import REPEATABLE, Api, ApiError
-from components.operator_credentials import endpoint
 from components.stripe.client import StripeClient, WebhookEndpoint
 from components.stripe.issuer import webhook_url
 from components.stripe.old_value import moment, readable, utc_now
-from components.stripe.signing_secrets import SECRET, window_is_over
+from components.stripe.signing_secrets import window_is_over
 from components.verification import check
 from components.verification.check import CheckFailedError, Subject
-from components.verification.consumers import machines_run_the_new_value
+from components.verification.consumers import ControlPlaneSettings, machines_run_the_new_value
 
 # Seconds. Consumers take a signature for 300 s (Stripe's libraries), in which all tries of one event have to fit.
 PATIENCE = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(ControlPlaneSettings):
     """What this verification is told.
 
     Attributes:
-        app: The control plane's app.
-        url: The control plane.
         webhook_url: Where Stripe posts to; "" for `/webhooks/stripe` of the control plane.
         event_type: The type of the event that is posted: one that the control plane takes and does nothing about.
         endpoint: Whether the secret is that of a new endpoint, whose id is the credential's; else an operator rolled it in the Dashboard.
@@ -58,8 +54,6 @@ class Settings:
         livemode: Without an endpoint to ask about: whether it is of live mode.
     """
 
-    app: str
-    url: str
     webhook_url: str
     event_type: str
     endpoint: bool = True
@@ -74,26 +68,26 @@ def verify(raw: Mapping[str, Any], subject: Subject) -> None:
     value = sys.stdin.read()
     # What has been verified in time may be verified again at any time.
     window_ends_at = "" if subject.verified_before else settings.window_ends_at
-    assert_window_is_open(window_ends_at)
-    fly = FlyClient(token=operator_credentials.find(operator_credentials.FLY))
+    assert_window_is_open(subject.secret, window_ends_at)
+    fly = settings.fly()
     stripe = StripeClient(operator_credentials.find(operator_credentials.STRIPE)) if settings.endpoint else None
-    url = webhook_url(settings.webhook_url, endpoint("CONTROL_PLANE_URL", settings.url))
+    url = webhook_url(settings.webhook_url, settings.control_plane_url)
     check.together(
         {
-            "machines": lambda: machines_run_the_new_value(fly, settings.app, SECRET),
+            "machines": lambda: machines_run_the_new_value(fly, settings.app, subject.secret),
             "signed events": lambda: only_the_new_secret_is_believed(
                 url, value, example(settings, stripe, subject.credential_id)
             ),
         }
     )
-    assert_window_is_open(window_ends_at)
+    assert_window_is_open(subject.secret, window_ends_at)
 
 
-def assert_window_is_open(ends_at: str) -> None:
+def assert_window_is_open(secret: str, ends_at: str) -> None:
     """Raises CheckFailedError once the window is over, with what to do. "" is no window."""
     if not ends_at:
         return
-    end, now = moment(SECRET, ends_at), utc_now()
+    end, now = moment(secret, ends_at), utc_now()
     if end <= now:
         over = window_is_over(end)
         raise CheckFailedError(f"{over.happened.rstrip('.')}: {over.next_step}")

@@ -90,7 +90,7 @@ class FakeIssuer(Issuer):
             self.dead[credential_id] = self.alive.pop(credential_id)
         self._called(f"revoke {credential_id}", acted=True)
 
-    def refuses(self, value: str) -> bool:
+    def refuses(self, value: str) -> bool | None:
         """Whether the value is refused, after it has been asked for often enough. One that it never minted always is."""
         credential_id = next((each for each, held in self.values.items() if held == value), "stranger")
         self._called(f"try {credential_id}", acted=False)

@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import httpx
 import pytest
 
 from components.contacts import CONTACTS
-from components.control_plane.client import ControlPlaneClient
 from components.fly.client import FlyClient
 from components.github.client import GitHubClient
 from components.http import ApiError
@@ -32,9 +31,10 @@ from components.verification.fly_api_token import (
     workflow_succeeds,
 )
 
-from .wire import START, Clock, Wire, body_of, booted, reply
+from .fake_control_plane import Answers, FakeControlPlane, machine
+from .wire import START, Clock, Wire, at, booted, reply
 
-PREFIX = "rotationtest-fly-"
+KIND = "rotationtest-fly"
 SUBJECT = check.Subject(secret="FLY_API_TOKEN", generation=2, credential_id="t2")
 ROOT = Path(fly_api_token.__file__).parents[2]
 TOLD = {
@@ -50,51 +50,24 @@ TOLD = {
     "ci_timeout": 180,
 }
 SETTINGS = Settings(**TOLD)  # type: ignore[arg-type]
-FLY, GITHUB, CONTROL_PLANE = (
-    FlyClient("fo1_operator"),
-    GitHubClient("gh-operator"),
-    ControlPlaneClient("https://cp.test", "admin"),
-)
+FLY, GITHUB = FlyClient("fo1_operator"), GitHubClient("gh-operator")
 
 
-def at(seconds: float) -> str:
-    return (START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
-
-
-class World:
-    """Fly, GitHub and the control plane as the checks see them: all is well until a test says otherwise."""
+class World(FakeControlPlane):
+    """The same with the tenants' machines and GitHub."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.secret: dict[str, Any] | None = {"name": "FLY_API_TOKEN", "digest": "d", "updated_at": at(0)}
-        self.machines: list[dict[str, Any]] = [self.machine("m1"), self.machine("m2")]
-        self.tenants: list[dict[str, Any]] = []
-        self.orgs: list[dict[str, str]] = []
+        super().__init__("FLY_API_TOKEN")
         self.status_of_new_orgs = ["provisioning", "running"]
+        self.tenants: list[dict[str, Any]] = []
         self.has_machine = True
         self.machine_goes = True
-        self.deletion: list[int] = []
-        self.creation: list[int | None] = []
-        self.log: list[str] = []
         self.dispatch: list[httpx.Response] = []
         self.before: list[dict[str, Any]] = [self.run(1, conclusion="success")]
         self.own = self.run(77, conclusion="success", status="completed")
         self.others: list[dict[str, Any]] = []
         self.unfinished: list[list[dict[str, Any]]] = []
         self.dispatched = False
-
-    @staticmethod
-    def machine(machine_id: str, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-        """A machine that has booted after the write."""
-        return {
-            "id": machine_id,
-            "state": "started",
-            "instance_id": "v",
-            "updated_at": at(5),
-            "events": booted(5),
-            "config": {},
-            **changed,
-        }
 
     @staticmethod
     def run(
@@ -109,61 +82,28 @@ class World:
             "html_url": f"https://github.test/runs/{run_id}",
         }
 
-    def serve(self, request: httpx.Request) -> httpx.Response:
-        """Answers a request of the wire."""
-        with self.lock:
-            return self.answer(request.method, request.url.path, body_of(request), dict(request.url.params))
-
-    def answer(self, method: str, path: str, body: Any, parameters: dict[str, str]) -> httpx.Response:  # noqa: ANN401 - JSON
-        """Answers one request."""
-        answers: list[tuple[str, Callable[..., httpx.Response]]] = [
-            (r"GET /health", lambda: reply(200, {"status": "ok"})),
-            (r"GET /v1/apps/cp/secrets", lambda: reply(200, {"secrets": [self.secret] if self.secret else []})),
-            (r"GET /v1/apps/cp/machines", lambda: reply(200, self.machines)),
-            (r"GET /v1/apps/tenant/machines", lambda: reply(200, self.tenants)),
-            (r"GET /cp/admin/orgs", self._list_orgs),
-            (r"POST /cp/admin/orgs", lambda: self._create_org(body["slug"])),
-            (r"DELETE /cp/admin/tenants/(.*)", self._delete_org),
-            (r"GET /repos/o/r", lambda: reply(200, {"default_branch": "trunk"})),
-            (r"GET /repos/o/r/actions/secrets/FLY_API_TOKEN", lambda: reply(200, {"updated_at": at(0)})),
-            (r"GET /repos/o/r/actions/workflows/publish.yml/runs", self._list_dispatched),
-            (r"POST /repos/o/r/actions/workflows/publish.yml/dispatches", lambda: self._dispatch(body)),
-            (r"GET /repos/o/r/actions/runs/(\d+)", self._one_run),
-            (r"GET /repos/o/r/actions/runs", lambda: self._list_unfinished(parameters["status"])),
-        ]
-        for pattern, act in answers:
-            if match := re.fullmatch(pattern, f"{method} {path}"):
-                return act(*match.groups())
-        raise AssertionError(f"unexpected: {method} {path}")
-
-    def _list_orgs(self) -> httpx.Response:
-        listed = [dict(org) for org in self.orgs]
-        for org in self.orgs:
-            if org["slug"].startswith("rotationtest-") and len(self.status_of_new_orgs) > 1:
-                org["instance_status"] = self.status_of_new_orgs.pop(0)
-            elif org["slug"].startswith("rotationtest-"):
-                org["instance_status"] = self.status_of_new_orgs[0]
-        return reply(200, {"orgs": listed})
-
-    def _create_org(self, slug: str) -> httpx.Response:
-        self.log.append(f"create {slug}")
-        fault = self.creation.pop(0) if self.creation else None
-        if fault in {400, 401}:
-            return reply(fault)
-        org_id = f"id of {slug}"
-        self.orgs.append({"id": org_id, "slug": slug, "instance_status": "provisioning"})
+    def created(self, slug: str) -> None:
+        """Makes the tenant's machine."""
         if self.has_machine:
-            self.tenants.append(self.machine("t1", config={"env": {"MOLECULE_ORG_ID": org_id}}))
-        return reply(fault or 201, {"id": org_id, "slug": slug, "status": "provisioning"})
+            self.tenants.append(machine("t1", config={"env": {"MOLECULE_ORG_ID": f"id-of-{slug}"}}))
 
-    def _delete_org(self, slug: str) -> httpx.Response:
-        self.log.append(f"delete {slug}")
-        if self.deletion and (status := self.deletion.pop(0)) != 204:
-            return reply(status)
-        self.orgs = [org for org in self.orgs if org["slug"] != slug]
+    def deleted(self, slug: str) -> None:
+        """Destroys the tenant's machine."""
         if self.machine_goes:
             self.tenants = [each for each in self.tenants if slug not in json.dumps(each)]
-        return reply(204)
+
+    def answers(self, body: Any, parameters: Mapping[str, str]) -> Answers:  # noqa: ANN401 - JSON
+        """Of the tenants' app and GitHub, too."""
+        return {
+            **super().answers(body, parameters),
+            "GET /v1/apps/tenant/machines": lambda: reply(200, self.tenants),
+            "GET /repos/o/r": lambda: reply(200, {"default_branch": "trunk"}),
+            "GET /repos/o/r/actions/secrets/FLY_API_TOKEN": lambda: reply(200, {"updated_at": at(0)}),
+            "GET /repos/o/r/actions/workflows/publish.yml/runs": self._list_dispatched,
+            "POST /repos/o/r/actions/workflows/publish.yml/dispatches": lambda: self._dispatch(body),
+            r"GET /repos/o/r/actions/runs/(\d+)": self._one_run,
+            "GET /repos/o/r/actions/runs": lambda: self._list_unfinished(parameters["status"]),
+        }
 
     def _dispatch(self, body: dict[str, Any]) -> httpx.Response:
         self.log.append(f"dispatch {json.dumps(body)}")
@@ -197,16 +137,14 @@ def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def slugs(world: World, verb: str) -> list[str]:
-    return [line.split()[1] for line in world.log if line.startswith(f"{verb} ")]
-
-
 # Everything together
 
 
 def test_a_rotation_that_went_well_is_verified(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     fly_api_token.verify(TOLD, SUBJECT)
-    assert slugs(world, "create") == slugs(world, "delete") != []
+    (slug,) = world.slugs("create")
+    assert re.fullmatch(rf"{KIND}-\d{{10}}", slug)
+    assert world.slugs("delete") == [slug]
     assert world.orgs == world.tenants == []
     evidence = capsys.readouterr().err
     for name in ("machines", "health", "disposable org", "workflow", "earlier CI runs"):
@@ -233,13 +171,13 @@ def test_every_failing_check_is_named(world: World) -> None:
 
 
 def test_machines_that_booted_since_the_write_run_the_new_value(world: World) -> None:
-    assert "2 machines" in machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+    assert "2 machines" in machines_run_the_new_value(FLY, SETTINGS.app, SUBJECT.secret)
     assert world.log == []
 
 
 def test_a_machine_that_booted_in_the_second_of_the_write_has_read_it(world: World) -> None:
     world.machines[1] |= {"events": booted(0)}
-    machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+    machines_run_the_new_value(FLY, SETTINGS.app, SUBJECT.secret)
 
 
 @pytest.mark.parametrize(
@@ -260,51 +198,55 @@ def test_a_machine_that_booted_in_the_second_of_the_write_has_read_it(world: Wor
 def test_a_machine_that_does_not_run_the_new_value_fails(world: World, changed: dict[str, Any], reason: str) -> None:
     world.machines[1] |= changed
     with pytest.raises(CheckFailedError, match="m2") as failed:
-        machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+        machines_run_the_new_value(FLY, SETTINGS.app, SUBJECT.secret)
     assert reason in str(failed.value)
 
 
 def test_a_machine_that_was_stopped_on_purpose_has_to_be_updated_but_not_to_run(world: World) -> None:
     world.machines[1] |= {"state": "stopped"}
-    machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+    machines_run_the_new_value(FLY, SETTINGS.app, SUBJECT.secret)
 
 
 @pytest.mark.parametrize("kind", ["launch", "update"])
 def test_a_machine_counts_from_when_it_was_configured_last(world: World, kind: str) -> None:
     world.machines[1] |= {"updated_at": at(-60), "events": [*booted(9, "start"), *booted(5, kind), *booted(-60)]}
-    machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+    machines_run_the_new_value(FLY, SETTINGS.app, SUBJECT.secret)
     world.machines[1] |= {"events": [*booted(-60), *booted(5, kind)]}
-    machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+    machines_run_the_new_value(FLY, SETTINGS.app, SUBJECT.secret)
 
 
 def test_an_app_without_the_secret_fails(world: World) -> None:
     world.secret = None
     with pytest.raises(CheckFailedError, match="no secret FLY_API_TOKEN"):
-        machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+        machines_run_the_new_value(FLY, SETTINGS.app, SUBJECT.secret)
 
 
 def test_a_secret_without_a_time_fails_in_plain_words(world: World) -> None:
     world.secret = {"name": "FLY_API_TOKEN", "digest": "d"}
     with pytest.raises(CheckFailedError):
-        machines_run_the_new_value(FLY, SETTINGS.app, fly_api_token.SECRET)
+        machines_run_the_new_value(FLY, SETTINGS.app, SUBJECT.secret)
 
 
 # The disposable org
 
 
+def provision() -> str:
+    return org_gets_a_machine(SETTINGS.disposable_org(KIND), FLY, SETTINGS)
+
+
 def test_an_org_gets_its_machine_and_both_are_deleted(world: World) -> None:
-    evidence = org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
-    (slug,) = slugs(world, "create")
-    assert fly_api_token.SLUGS.fullmatch(slug)
+    evidence = provision()
+    (slug,) = world.slugs("create")
+    assert re.fullmatch(rf"{KIND}-\d{{10}}", slug)
     assert re.fullmatch(r"[a-z][a-z0-9-]{2,31}", slug), "the control plane takes no other slug"
-    assert slugs(world, "delete") == [slug]
+    assert world.slugs("delete") == [slug]
     assert "t1" in evidence
 
 
-def fails_and_is_deleted(world: World, reason: str, settings: Settings = SETTINGS) -> None:
+def fails_and_is_deleted(world: World, reason: str) -> None:
     with pytest.raises((CheckFailedError, ApiError), match=reason):
-        org_gets_a_machine(CONTROL_PLANE, FLY, settings)
-    assert slugs(world, "delete") == slugs(world, "create")
+        provision()
+    assert world.slugs("delete") == world.slugs("create")
     assert world.orgs == []
 
 
@@ -322,8 +264,8 @@ def test_an_org_that_failed_is_not_waited_for_and_is_deleted(world: World, clock
 
 
 def test_an_org_that_is_gone_fails(world: World) -> None:
-    world.orgs.append({"id": "another", "slug": "customer", "instance_status": "running"})
-    listing = world._list_orgs
+    world.has_orgs("customer")
+    listing = world.list_orgs
 
     asked: list[str] = []
 
@@ -334,15 +276,15 @@ def test_an_org_that_is_gone_fails(world: World) -> None:
         return listing()
 
     world.status_of_new_orgs = ["provisioning"] * 10
-    world._list_orgs = somebody_deletes_it_first  # type: ignore[method-assign]
+    world.list_orgs = somebody_deletes_it_first  # type: ignore[method-assign]
     with pytest.raises(CheckFailedError, match="missing"):
-        org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
-    assert slugs(world, "delete") == slugs(world, "create")
+        provision()
+    assert world.slugs("delete") == world.slugs("create")
 
 
 def test_an_org_that_is_said_to_run_without_a_machine_fails_and_is_deleted(world: World) -> None:
     world.has_machine = False
-    world.tenants.append(world.machine("t9", config={"env": {"MOLECULE_ORG_ID": "somebody else's"}}))
+    world.tenants.append(machine("t9", config={"env": {"MOLECULE_ORG_ID": "somebody else's"}}))
     fails_and_is_deleted(world, "no machine")
 
 
@@ -361,31 +303,30 @@ def test_a_clean_up_that_fails_does_not_hide_the_failure(world: World, capsys: p
     world.status_of_new_orgs = ["failed"]
     world.deletion = [403]
     with pytest.raises(CheckFailedError, match="failed"):
-        org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
+        provision()
     assert "is left" in capsys.readouterr().err
 
 
 def test_a_deletion_that_fails_is_a_failure(world: World) -> None:
     world.deletion = [403]
     with pytest.raises(ApiError, match="delete org"):
-        org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
+        provision()
 
 
 def test_waiting_that_is_ended_leaves_no_org(world: World, nothing_is_ending: threading.Event) -> None:
     world.status_of_new_orgs = ["provisioning"]
     nothing_is_ending.set()
     with pytest.raises(check.EndedError):
-        org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
-    assert slugs(world, "delete") == slugs(world, "create") != []
+        provision()
+    assert world.slugs("delete") == world.slugs("create") != []
 
 
 def test_what_an_earlier_verification_left_is_deleted_and_nothing_else(world: World) -> None:
-    left = f"{PREFIX}0123456789ab"
-    customers = ["customer", f"{left}-2", f"{PREFIX}by-hand", f"x-{left}"]
-    for slug in (left, *customers):
-        world.orgs.append({"id": slug, "slug": slug, "instance_status": "running"})
-    org_gets_a_machine(CONTROL_PLANE, FLY, SETTINGS)
-    assert slugs(world, "delete") == [left, *slugs(world, "create")]
+    left = f"{KIND}-1700000000"
+    customers = ["customer", f"{left}-2", f"{KIND}-by-hand", f"x-{left}"]
+    world.has_orgs(left, *customers)
+    provision()
+    assert world.slugs("delete") == [left, *world.slugs("create")]
     assert [org["slug"] for org in world.orgs] == customers
 
 
@@ -476,7 +417,7 @@ def test_runs_that_started_before_the_write_or_in_the_same_second_are_awaited(
 ) -> None:
     run = world.run(5, status="in_progress", seconds=seconds)
     world.unfinished = [[run], [run], [run], []]
-    assert earlier_runs_are_finished(GITHUB, SETTINGS).startswith("1" if waits else "0")
+    assert earlier_runs_are_finished(GITHUB, SETTINGS, SUBJECT).startswith("1" if waits else "0")
     assert (len(clock.naps) >= 3) is waits
     assert capsys.readouterr().err.count("https://github.test/runs/5") == (1 if waits else 0)
 
@@ -484,21 +425,21 @@ def test_runs_that_started_before_the_write_or_in_the_same_second_are_awaited(
 def test_a_run_that_was_not_to_be_seen_for_a_moment_is_awaited(world: World) -> None:
     run = world.run(5, status="in_progress")
     world.unfinished = [[], [run], [], [run], [], []]
-    assert earlier_runs_are_finished(GITHUB, SETTINGS).startswith("1")
+    assert earlier_runs_are_finished(GITHUB, SETTINGS, SUBJECT).startswith("1")
     assert len(world.unfinished) == 1
 
 
 def test_a_run_that_does_not_end_keeps_the_old_value_alive(world: World, clock: Clock) -> None:
     world.unfinished = [[world.run(5, status="waiting")]]
     with pytest.raises(CheckFailedError, match="CI runs"):
-        earlier_runs_are_finished(GITHUB, SETTINGS)
+        earlier_runs_are_finished(GITHUB, SETTINGS, SUBJECT)
     assert 175 <= sum(clock.naps) <= 185
 
 
 def test_the_times_are_compared_as_times(world: World) -> None:
     world.unfinished = [[{**world.run(5, status="queued"), "created_at": "2026-11-23T14:00:01+02:00"}]]
     assert datetime.fromisoformat("2026-11-23T14:00:01+02:00") > START
-    assert earlier_runs_are_finished(GITHUB, SETTINGS).startswith("0")
+    assert earlier_runs_are_finished(GITHUB, SETTINGS, SUBJECT).startswith("0")
 
 
 # The probe
@@ -540,9 +481,8 @@ def address(world: World) -> Iterator[str]:
         def _serve(self) -> None:
             content = self.rfile.read(int(self.headers.get("content-length") or 0))
             path, _, query = self.path.partition("?")
-            with world.lock:
-                parameters = dict(httpx.QueryParams(query))
-                answer = world.answer(self.command, path, json.loads(content) if content else None, parameters)
+            parameters = dict(httpx.QueryParams(query))
+            answer = world.answer(self.command, path, json.loads(content) if content else None, parameters)
             self.send_response(answer.status_code)
             self.send_header("content-length", str(len(answer.content)))
             self.end_headers()
@@ -622,18 +562,18 @@ def test_a_probe_takes_the_token_from_standard_input(world: World, address: str)
 def test_a_process_that_is_ended_deletes_its_org(world: World, address: str) -> None:
     world.status_of_new_orgs = ["provisioning"]
     created = threading.Event()
-    listing = world._list_orgs
+    listing = world.list_orgs
 
     def list_orgs() -> httpx.Response:
         if world.orgs:
             created.set()
         return listing()
 
-    world._list_orgs = list_orgs  # type: ignore[method-assign]
+    world.list_orgs = list_orgs  # type: ignore[method-assign]
     with process(address, "fly_api_token", org_timeout=600) as running:
         assert created.wait(15)
         running.send_signal(signal.SIGTERM)
         out, _ = running.communicate(timeout=20)
     assert (running.returncode, out) == (143, "")
     assert world.orgs == []
-    assert slugs(world, "delete") == slugs(world, "create")
+    assert world.slugs("delete") == world.slugs("create")

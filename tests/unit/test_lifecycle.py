@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -555,10 +554,30 @@ def test_still_accepted_are_those_whose_value_nobody_refuses() -> None:
 class _ByItsListAlone(FakeIssuer):
     """A provider that has no call that takes the value (Stripe's webhook endpoints)."""
 
-    proves_by_value: ClassVar[bool] = False
+    def refuses(self, value: str) -> bool | None:
+        assert value
+        return None
 
-    def refuses(self, value: str) -> bool:
-        raise NotImplementedError(f"{len(value)} characters")
+
+def test_death_is_proven_by_the_list_where_nobody_can_be_asked_about_the_value(clock: Clock) -> None:
+    issuer = _ByItsListAlone()
+    _, keyring = make_current([issuer], FAMILY, 1, keyring=None)
+    current, keyring = make_current([issuer], FAMILY, 2, keyring=keyring)
+    issuer._listed = 0
+    issuer.lists_live = 4
+    verdict = revoke(issuer, order(current, keyring), clock)
+    assert [each.credential_id for each in verdict.revoked] == [keyring[1].credential_id]
+    assert clock.naps == [lifecycle.POLL_SECONDS] * 3
+
+
+def test_who_cannot_be_asked_leaves_the_answer_to_who_can() -> None:
+    issuer, _, keyring = two_generations()
+    issuer.revoke(keyring[1].credential_id)
+    alone = _ByItsListAlone()
+    assert still_accepted([alone, issuer], keyring) == {keyring[0].credential_id}
+    assert still_accepted([alone], keyring) == {each.credential_id for each in keyring}, "nobody is known to refuse one"
+    with pytest.raises(ApiError, match="another app"):
+        still_accepted([alone, _ProvesNothing()], keyring)
 
 
 class _NeverAsked(GivenValues):

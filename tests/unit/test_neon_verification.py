@@ -2,13 +2,10 @@
 
 import re
 import sys
-import threading
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import httpx
 import pytest
 
 from components.contacts import CONTACTS
@@ -16,9 +13,9 @@ from components.http import ApiError
 from components.verification import neon_api_key, neon_api_key_probe
 from components.verification.check import CheckFailedError, Subject
 
-from .wire import START, Clock, Wire, body_of, booted, reply
+from .fake_control_plane import Answers, FakeControlPlane
+from .wire import Clock, Wire, at, booted, reply
 
-Answer = Callable[[], httpx.Response]
 TOLD = {
     "app": "cp",
     "url": "https://cp.test",
@@ -32,39 +29,16 @@ TOLD = {
 SUBJECT = Subject(secret="NEON_API_KEY", generation=2, credential_id="2")
 
 
-def at(seconds: float) -> str:
-    return (START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
-
-
-class World:
-    """Fly, Neon and the control plane as the checks see them: all is well until a test says otherwise."""
+class World(FakeControlPlane):
+    """The same with Neon."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.machines = [self.machine("m1"), self.machine("m2")]
-        self.orgs: list[dict[str, str]] = []
-        self.status_of_new_orgs = "running"
-        self.creation = 201
-        self.deletion: list[int] = []
+        super().__init__("NEON_API_KEY")
         self.branches = [self.branch("br-main", "production")]
         self.used: dict[int, str | None] = {1: at(-600), 2: at(-60)}
         self.keys_path = "/api/v2/organizations/org-1/api_keys"
         self.provision: Callable[[str], None] = self.make_branch
         self.branch_goes = True
-        self.log: list[str] = []
-
-    @staticmethod
-    def machine(machine_id: str, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-        """A machine that has booted after the write."""
-        return {
-            "id": machine_id,
-            "state": "started",
-            "instance_id": "v",
-            "updated_at": at(5),
-            "events": booted(5),
-            "config": {},
-            **changed,
-        }
 
     @staticmethod
     def branch(branch_id: str, name: str) -> dict[str, str]:
@@ -76,45 +50,26 @@ class World:
         self.branches.append(self.branch("br-new", slug))
         self.used[2] = at(10)
 
-    def serve(self, request: httpx.Request) -> httpx.Response:
-        """Answers a request of the wire."""
-        with self.lock:
-            return self._answer(request.method, request.url.path, body_of(request))
+    def created(self, slug: str) -> None:
+        """Makes what it makes for an org."""
+        self.provision(slug)
 
-    def _answer(self, method: str, path: str, body: Any) -> httpx.Response:  # noqa: ANN401 - JSON
-        if match := re.fullmatch(r"DELETE /cp/admin/tenants/(.*)", f"{method} {path}"):
-            return self._delete_org(match[1])
-        secret = {"name": "NEON_API_KEY", "digest": "d", "updated_at": at(0)}
+    def deleted(self, slug: str) -> None:
+        """Deletes the branch."""
+        if self.branch_goes:
+            self.branches = [each for each in self.branches if slug not in each["name"]]
+
+    def answers(self, body: Any, parameters: Mapping[str, str]) -> Answers:  # noqa: ANN401 - JSON
+        """Of Neon, too."""
         keys = [
             {"id": key_id, "name": "n", "created_at": at(-900), "last_used_at": used}
             for key_id, used in self.used.items()
         ]
-        answers: dict[str, Answer] = {
-            "GET /v1/apps/cp/secrets": lambda: reply(200, {"secrets": [secret]}),
-            "GET /v1/apps/cp/machines": lambda: reply(200, self.machines),
-            "GET /cp/admin/orgs": lambda: reply(200, {"orgs": self.orgs}),
-            "POST /cp/admin/orgs": lambda: self._create_org(body["slug"]),
+        return {
+            **super().answers(body, parameters),
             "GET /api/v2/projects/p-1/branches": lambda: reply(200, {"branches": self.branches}),
             f"GET {self.keys_path}": lambda: reply(200, keys),
         }
-        return answers[f"{method} {path}"]()
-
-    def _create_org(self, slug: str) -> httpx.Response:
-        self.log.append(f"create {slug}")
-        if self.creation == 400:
-            return reply(400)
-        self.orgs.append({"id": f"id-of-{slug}", "slug": slug, "instance_status": self.status_of_new_orgs})
-        self.provision(slug)
-        return reply(self.creation, {"id": f"id-of-{slug}", "slug": slug, "status": "provisioning"})
-
-    def _delete_org(self, slug: str) -> httpx.Response:
-        self.log.append(f"delete {slug}")
-        if self.deletion and (status := self.deletion.pop(0)) != 204:
-            return reply(status)
-        self.orgs = [org for org in self.orgs if org["slug"] != slug]
-        if self.branch_goes:
-            self.branches = [each for each in self.branches if slug not in each["name"]]
-        return reply(204)
 
 
 @pytest.fixture
@@ -128,14 +83,10 @@ def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def slugs(world: World, verb: str) -> list[str]:
-    return [line.split()[1] for line in world.log if line.startswith(f"{verb} ")]
-
-
 def fails(world: World, reason: str, **told: Any) -> None:  # noqa: ANN401 - settings
     with pytest.raises((CheckFailedError, ApiError), match=reason) as failed:
         neon_api_key.verify({**TOLD, **told}, SUBJECT)
-    assert slugs(world, "create") == slugs(world, "delete") != []
+    assert world.slugs("create") == world.slugs("delete") != []
     assert world.orgs == []
     assert "value-of-" not in str(failed.value)
 
@@ -144,9 +95,9 @@ def test_an_org_that_gets_its_branch_with_the_new_key_is_verified(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     neon_api_key.verify(TOLD, SUBJECT)
-    (slug,) = slugs(world, "create")
-    assert slugs(world, "delete") == [slug]
-    assert neon_api_key.SLUGS.fullmatch(slug)
+    (slug,) = world.slugs("create")
+    assert world.slugs("delete") == [slug]
+    assert re.fullmatch(r"keytest-\d{10}", slug)
     assert [each["id"] for each in world.branches] == ["br-main"]
     evidence = capsys.readouterr().err
     assert "2 machines of cp run the new value" in evidence
@@ -166,13 +117,13 @@ def test_a_branch_may_be_called_after_the_orgs_id(world: World) -> None:
 
 @pytest.mark.parametrize("status", ["provisioning", "awaiting_payment", ""])
 def test_an_org_that_never_runs_fails_in_time_and_is_deleted(world: World, clock: Clock, status: str) -> None:
-    world.status_of_new_orgs = status
+    world.status_of_new_orgs = [status]
     fails(world, "to be running: not within 60 s")
     assert 55 <= sum(clock.naps) <= 65
 
 
 def test_an_org_that_failed_is_not_waited_for_and_is_deleted(world: World, clock: Clock) -> None:
-    world.status_of_new_orgs = "failed"
+    world.status_of_new_orgs = ["failed"]
     fails(world, "could not provision .* its status is failed")
     assert sum(clock.naps) < 5
 
@@ -223,12 +174,12 @@ def test_a_branch_that_outlives_its_org_fails(world: World) -> None:
 
 @pytest.mark.parametrize("status", [400, 500])
 def test_an_org_that_may_have_been_created_all_the_same_is_deleted(world: World, status: int) -> None:
-    world.creation = status
+    world.creation = [status]
     fails(world, str(status))
 
 
 def test_a_deletion_that_fails_does_not_hide_why(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.status_of_new_orgs = "failed"
+    world.status_of_new_orgs = ["failed"]
     world.deletion = [500] * 6
     with pytest.raises(CheckFailedError, match="its status is failed"):
         neon_api_key.verify(TOLD, SUBJECT)
@@ -243,11 +194,9 @@ def test_a_machine_with_the_value_before_fails(world: World) -> None:
 
 
 def test_leftovers_of_this_kind_alone_are_deleted(world: World) -> None:
-    world.orgs = [
-        {"id": each, "slug": each, "instance_status": "running"} for each in ("keytest-1700000000", "keytest-customer")
-    ]
+    world.has_orgs("keytest-1700000000", "keytest-customer")
     neon_api_key.verify(TOLD, SUBJECT)
-    assert slugs(world, "delete")[0] == "keytest-1700000000"
+    assert world.slugs("delete")[0] == "keytest-1700000000"
     assert [org["slug"] for org in world.orgs] == ["keytest-customer"]
 
 

@@ -3,19 +3,18 @@
 import io
 import re
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 
 from components.http import ApiError
-from components.verification import resend_api_key, resend_from_email
+from components.verification import resend_from_email
 from components.verification.check import CheckFailedError, Subject
 
-from .wire import START, Clock, Wire, body_of, booted, reply
+from .fake_control_plane import Answers, FakeControlPlane
+from .wire import Clock, Wire, at, booted, reply
 
 TOLD = {
     "app": "cp",
@@ -30,35 +29,19 @@ NEW = "Molecule <new-and-unseen@molecule.example>"
 OLD = "Molecule <old-and-unseen@molecule.example>"
 
 
-def at(seconds: float) -> str:
-    return (START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
-
-
 def ago(seconds: float) -> str:
     """A moment of the real clock, as Resend writes it."""
     return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S.%f+00")
 
 
-class World:
-    """Fly, Resend and the control plane as the checks see them: all is well until a test says otherwise."""
+class World(FakeControlPlane):
+    """The same with Resend and the app's log."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.secret = {"name": "RESEND_FROM_EMAIL", "digest": "d", "updated_at": at(0)}
-        self.machine = {
-            "id": "m1",
-            "state": "started",
-            "instance_id": "v",
-            "updated_at": at(5),
-            "events": booted(5),
-            "config": {},
-        }
-        self.orgs: list[dict[str, str]] = []
-        self.status_of_new_orgs = "running"
+        super().__init__("RESEND_FROM_EMAIL")
         self.mails: list[dict[str, Any]] = []
         self.logged: list[tuple[str, str]] = []
         self.confirm: Callable[[str], None] = self.send
-        self.log: list[str] = []
 
     def send(self, slug: str, sender: str = NEW, **changed: Any) -> None:  # noqa: ANN401 - JSON
         """The control plane confirms a deletion."""
@@ -69,35 +52,18 @@ class World:
         """The control plane cannot send."""
         self.logged.append((at(9), f"purge confirmation email failed: org={slug} status=403"))
 
-    def serve(self, request: httpx.Request) -> httpx.Response:
-        """Answers a request of the wire."""
-        with self.lock:
-            return self._answer(request.method, request.url.path, body_of(request))
+    def deleted(self, slug: str) -> None:
+        """Confirms it."""
+        self.confirm(slug)
 
-    def _answer(self, method: str, path: str, body: Any) -> httpx.Response:  # noqa: ANN401 - JSON
-        if match := re.fullmatch(r"DELETE /cp/admin/tenants/(.*)", f"{method} {path}"):
-            return self._delete_org(match[1])
+    def answers(self, body: Any, parameters: Mapping[str, str]) -> Answers:  # noqa: ANN401 - JSON
+        """Of Resend and the log, too."""
         lines = [{"attributes": {"timestamp": moment, "message": line}} for moment, line in self.logged]
-        answers: dict[str, Callable[[], httpx.Response]] = {
-            "GET /v1/apps/cp/secrets": lambda: reply(200, {"secrets": [self.secret]}),
-            "GET /v1/apps/cp/machines": lambda: reply(200, [self.machine]),
+        return {
+            **super().answers(body, parameters),
             "GET /api/v1/apps/cp/logs": lambda: reply(200, {"data": lines}),
-            "GET /cp/admin/orgs": lambda: reply(200, {"orgs": self.orgs}),
-            "POST /cp/admin/orgs": lambda: self._create_org(body["slug"]),
             "GET /emails": lambda: reply(200, {"has_more": False, "data": self.mails}),
         }
-        return answers[f"{method} {path}"]()
-
-    def _create_org(self, slug: str) -> httpx.Response:
-        self.log.append(f"create {slug}")
-        self.orgs.append({"id": f"id of {slug}", "slug": slug, "instance_status": self.status_of_new_orgs})
-        return reply(201, {"id": f"id of {slug}", "slug": slug, "status": "provisioning"})
-
-    def _delete_org(self, slug: str) -> httpx.Response:
-        self.log.append(f"delete {slug}")
-        self.orgs = [org for org in self.orgs if org["slug"] != slug]
-        self.confirm(slug)
-        return reply(204)
 
 
 @pytest.fixture
@@ -115,14 +81,10 @@ def give(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(value))
 
 
-def slugs(world: World, verb: str) -> list[str]:
-    return [line.split()[1] for line in world.log if line.startswith(f"{verb} ")]
-
-
 def fails(world: World, reason: str) -> None:
     with pytest.raises((CheckFailedError, ApiError), match=reason) as failed:
         resend_from_email.verify(TOLD, SUBJECT)
-    assert slugs(world, "create") == slugs(world, "delete") != []
+    assert world.slugs("create") == world.slugs("delete") != []
     assert world.orgs == []
     for hidden in ("value-of-", "unseen"):
         assert hidden not in str(failed.value)
@@ -130,13 +92,12 @@ def fails(world: World, reason: str) -> None:
 
 def test_a_mail_from_the_new_sender_is_verified(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     resend_from_email.verify(TOLD, SUBJECT)
-    (slug,) = slugs(world, "create")
-    assert slugs(world, "delete") == [slug]
-    assert resend_from_email.SLUGS.fullmatch(slug)
-    assert not resend_api_key.SLUGS.fullmatch(slug)
+    (slug,) = world.slugs("create")
+    assert world.slugs("delete") == [slug]
+    assert re.fullmatch(r"rotationtest-from-\d{10}", slug), "of another kind than those of RESEND_API_KEY"
     assert re.fullmatch(r"[a-z][a-z0-9-]{2,31}", slug), "the control plane takes no other slug"
     evidence = capsys.readouterr().err
-    assert "1 machines of cp run the new value" in evidence
+    assert "2 machines of cp run the new value" in evidence
     assert f"org {slug} was deleted, and the confirmation was sent from the new sender" in evidence
     assert "unseen" not in evidence
 
@@ -186,7 +147,7 @@ def test_a_mail_that_is_not_sent_in_time_fails(world: World, clock: Clock, event
     "confirm",
     [
         lambda _world, _slug: None,
-        lambda world, _slug: world.send("rotationtest-from-0123456789ab"),
+        lambda world, _slug: world.send("rotationtest-from-1700000000"),
         lambda world, slug: world.send(slug, created_at="2020-01-01 00:00:00+00"),
     ],
     ids=["no mail", "of another org", "of long ago"],
@@ -232,12 +193,12 @@ def test_a_failure_from_before_the_write_never_counts(world: World) -> None:
 
 
 def test_an_org_that_does_not_run_fails_and_is_deleted(world: World) -> None:
-    world.status_of_new_orgs = "failed"
+    world.status_of_new_orgs = ["failed"]
     fails(world, "its status is failed")
 
 
 def test_a_machine_with_the_value_before_fails(world: World) -> None:
-    world.machine["events"] = booted(-1)
+    world.machines[0]["events"] = booted(-1)
     with pytest.raises(CheckFailedError, match="m1 of cp still runs with the value before"):
         resend_from_email.verify(TOLD, SUBJECT)
     assert world.orgs == []
@@ -256,10 +217,8 @@ def test_a_value_that_is_no_sender_fails_before_anything_is_made(
 
 
 def test_leftovers_of_this_kind_alone_are_deleted(world: World) -> None:
-    others = ["rotationtest-mail-0123456789ab", "rotationtest-fly-0123456789ab", "rotationtest-from-customer"]
-    world.orgs = [
-        {"id": each, "slug": each, "instance_status": "running"} for each in ("rotationtest-from-0123456789ab", *others)
-    ]
+    others = ["rotationtest-mail-1700000000", "rotationtest-fly-1700000000", "rotationtest-from-customer"]
+    world.has_orgs("rotationtest-from-1700000000", *others)
     resend_from_email.verify(TOLD, SUBJECT)
-    assert slugs(world, "delete")[0] == "rotationtest-from-0123456789ab"
+    assert world.slugs("delete")[0] == "rotationtest-from-1700000000"
     assert [org["slug"] for org in world.orgs] == others

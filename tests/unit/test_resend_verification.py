@@ -2,9 +2,8 @@
 
 import re
 import sys
-import threading
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -15,9 +14,9 @@ from components.http import ApiError
 from components.verification import resend_api_key, resend_api_key_probe
 from components.verification.check import CheckFailedError, Subject
 
-from .wire import START, Clock, Wire, body_of, booted, reply
+from .fake_control_plane import Answers, FakeControlPlane
+from .wire import Clock, Wire, at, booted, reply
 
-Answer = Callable[[], httpx.Response]
 TOLD = {
     "app": "cp",
     "url": "https://cp.test",
@@ -31,69 +30,41 @@ SUBJECT = Subject(secret="RESEND_API_KEY", generation=2, credential_id="k2")
 FAILED = "purge confirmation email failed: org={} status=403"
 
 
-def at(seconds: float) -> str:
-    return (START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
-
-
 def mail(subject: str, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
     return {"id": "e", "subject": subject, "to": ["x@y.example"], "last_event": "sent", "created_at": now, **changed}
 
 
-class World:
-    """Fly, Resend and the control plane as the checks see them: all is well until a test says otherwise."""
+class World(FakeControlPlane):
+    """The same with Resend and the app's log."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.machines = [self.machine("m1"), self.machine("m2")]
-        self.orgs: list[dict[str, str]] = []
-        self.status_of_new_orgs = "running"
+        super().__init__("RESEND_API_KEY")
         self.events: list[str] = ["queued", "sent"]
         self.mails: list[dict[str, Any]] = []
         self.logged: list[str] = []
         self.used: dict[str, str | None] = {"k1": "2026-11-23 11:00:00+00", "k2": None}
         self.confirm: Callable[[str], None] = self.send
-        self.log: list[str] = []
-
-    @staticmethod
-    def machine(machine_id: str, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-        """A machine that has booted after the write."""
-        return {
-            "id": machine_id,
-            "state": "started",
-            "instance_id": "v",
-            "updated_at": at(5),
-            "events": booted(5),
-            "config": {},
-            **changed,
-        }
 
     def send(self, slug: str, **changed: Any) -> None:  # noqa: ANN401 - JSON
         """The control plane confirms a deletion with the new key."""
         self.mails.insert(0, mail(f"Your org {slug} was deleted", **changed))
         self.used["k2"] = "2026-11-23 12:00:00.5+00"
 
-    def serve(self, request: httpx.Request) -> httpx.Response:
-        """Answers a request of the wire."""
-        with self.lock:
-            return self._answer(request.method, request.url.path, body_of(request))
+    def deleted(self, slug: str) -> None:
+        """Confirms it."""
+        self.confirm(slug)
 
-    def _answer(self, method: str, path: str, body: Any) -> httpx.Response:  # noqa: ANN401 - JSON
-        if match := re.fullmatch(r"DELETE /cp/admin/tenants/(.*)", f"{method} {path}"):
-            return self._delete_org(match[1])
-        secret = {"name": "RESEND_API_KEY", "digest": "d", "updated_at": at(0)}
+    def answers(self, body: Any, parameters: Mapping[str, str]) -> Answers:  # noqa: ANN401 - JSON
+        """Of Resend and the log, too."""
         keys = [{"id": each, "name": each, "last_used_at": used} for each, used in self.used.items()]
         lines = [{"attributes": {"timestamp": at(9), "message": line}} for line in self.logged]
-        answers: dict[str, Answer] = {
-            "GET /v1/apps/cp/secrets": lambda: reply(200, {"secrets": [secret]}),
-            "GET /v1/apps/cp/machines": lambda: reply(200, self.machines),
+        return {
+            **super().answers(body, parameters),
             "GET /api/v1/apps/cp/logs": lambda: reply(200, {"data": lines}),
-            "GET /cp/admin/orgs": lambda: reply(200, {"orgs": self.orgs}),
-            "POST /cp/admin/orgs": lambda: self._create_org(body["slug"]),
             "GET /api-keys": lambda: reply(200, {"has_more": False, "data": keys}),
             "GET /emails": self._list_mails,
         }
-        return answers[f"{method} {path}"]()
 
     def _list_mails(self) -> httpx.Response:
         if self.mails and len(self.events) > 1 and self.mails[0]["id"] == "e":
@@ -101,17 +72,6 @@ class World:
         elif self.mails and self.mails[0]["id"] == "e":
             self.mails[0]["last_event"] = self.events[0]
         return reply(200, {"has_more": False, "data": self.mails})
-
-    def _create_org(self, slug: str) -> httpx.Response:
-        self.log.append(f"create {slug}")
-        self.orgs.append({"id": f"id of {slug}", "slug": slug, "instance_status": self.status_of_new_orgs})
-        return reply(201, {"id": f"id of {slug}", "slug": slug, "status": "provisioning"})
-
-    def _delete_org(self, slug: str) -> httpx.Response:
-        self.log.append(f"delete {slug}")
-        self.orgs = [org for org in self.orgs if org["slug"] != slug]
-        self.confirm(slug)
-        return reply(204)
 
 
 @pytest.fixture
@@ -124,23 +84,19 @@ def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def slugs(world: World, verb: str) -> list[str]:
-    return [line.split()[1] for line in world.log if line.startswith(f"{verb} ")]
-
-
 def fails(world: World, reason: str, **told: Any) -> None:  # noqa: ANN401 - settings
     with pytest.raises((CheckFailedError, ApiError), match=reason) as failed:
         resend_api_key.verify({**TOLD, **told}, SUBJECT)
-    assert slugs(world, "create") == slugs(world, "delete") != []
+    assert world.slugs("create") == world.slugs("delete") != []
     assert world.orgs == []
     assert "value-of-" not in str(failed.value)
 
 
 def test_a_mail_that_was_sent_with_the_new_key_is_verified(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     resend_api_key.verify(TOLD, SUBJECT)
-    (slug,) = slugs(world, "create")
-    assert slugs(world, "delete") == [slug]
-    assert resend_api_key.SLUGS.fullmatch(slug)
+    (slug,) = world.slugs("create")
+    assert world.slugs("delete") == [slug]
+    assert re.fullmatch(r"rotationtest-mail-\d{10}", slug)
     assert re.fullmatch(r"[a-z][a-z0-9-]{2,31}", slug), "the control plane takes no other slug"
     evidence = capsys.readouterr().err
     assert "2 machines of cp run the new value" in evidence
@@ -169,7 +125,7 @@ def test_a_mail_that_is_swallowed_fails(world: World) -> None:
 
 
 def test_the_mail_of_another_org_does_not_count(world: World) -> None:
-    world.confirm = lambda _slug: world.send("rotationtest-mail-0123456789ab")
+    world.confirm = lambda _slug: world.send("rotationtest-mail-1700000000")
     fails(world, "confirmation of the deletion")
 
 
@@ -224,7 +180,7 @@ def test_a_use_before_the_verification_does_not_count(world: World) -> None:
 
 @pytest.mark.parametrize(("status", "reason"), [("failed", "its status is failed"), ("provisioning", "to be running")])
 def test_an_org_that_does_not_run_fails_and_is_deleted(world: World, status: str, reason: str) -> None:
-    world.status_of_new_orgs = status
+    world.status_of_new_orgs = [status]
     fails(world, reason)
 
 
@@ -236,13 +192,11 @@ def test_a_machine_with_the_value_before_fails(world: World) -> None:
 
 
 def test_leftovers_of_this_kind_alone_are_deleted(world: World) -> None:
-    world.orgs = [
-        {"id": each, "slug": each, "instance_status": "running"}
-        for each in ("rotationtest-mail-0123456789ab", "rotationtest-fly-0123456789ab", "rotationtest-mail-customer")
-    ]
+    others = ["rotationtest-fly-1700000000", "rotationtest-mail-customer"]
+    world.has_orgs("rotationtest-mail-1700000000", *others)
     resend_api_key.verify(TOLD, SUBJECT)
-    assert slugs(world, "delete")[0] == "rotationtest-mail-0123456789ab"
-    assert [org["slug"] for org in world.orgs] == ["rotationtest-fly-0123456789ab", "rotationtest-mail-customer"]
+    assert world.slugs("delete")[0] == "rotationtest-mail-1700000000"
+    assert [org["slug"] for org in world.orgs] == others
 
 
 # The probe

@@ -1,6 +1,7 @@
 """Can each check of STRIPE_API_KEY fail, and is what it made deleted whatever happened?"""
 
 import io
+import re
 import sys
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from components.verification import stripe_api_key, stripe_api_key_probe
 from components.verification.check import CheckFailedError, Subject
 
+from .fake_control_plane import FakeControlPlane
 from .fake_stripe import ACCOUNT, NEW, FakeStripe
-from .wire import START, Wire, body_of, booted, reply
+from .wire import Wire, body_of, booted, reply
 
 SUBJECT = Subject(secret="STRIPE_API_KEY", generation=2, credential_id="given")
 SESSION = "session-of-somebody"
@@ -26,39 +28,22 @@ TOLD = {
 }
 
 
-class World:
-    """Fly and the control plane: all is well until a test says otherwise."""
+class World(FakeControlPlane):
+    """The same with its shop."""
 
     def __init__(self) -> None:
-        self.booted = 5
-        self.orgs: list[dict[str, str]] = []
-        self.answer = reply(200, {"url": "https://checkout.stripe.com/c/pay/cs_live_1", "id": "cs_live_1"})
+        super().__init__("STRIPE_API_KEY")
+        self.page = reply(200, {"url": "https://checkout.stripe.com/c/pay/cs_live_1", "id": "cs_live_1"})
         self.asked: list[Any] = []
 
     def serve(self, request: httpx.Request) -> httpx.Response:
-        """Answers one request."""
-        match (request.method, request.url.path):
-            case ("GET", "/v1/apps/cp/secrets"):
-                secret = {"name": "STRIPE_API_KEY", "digest": "d", "updated_at": START.isoformat()}
-                return reply(200, {"secrets": [secret]})
-            case ("GET", "/v1/apps/cp/machines"):
-                machine = {"id": "m1", "state": "started", "instance_id": "v", "config": {}}
-                return reply(200, [{**machine, "events": booted(self.booted)}])
-            case ("GET", "/cp/admin/orgs"):
-                return reply(200, {"orgs": self.orgs})
-            case ("POST", "/cp/admin/orgs"):
-                org = {"id": "o1", "slug": body_of(request)["slug"], "instance_status": "running"}
-                self.orgs.append(org)
-                return reply(201, org)
-            case ("DELETE", _):
-                self.orgs = [each for each in self.orgs if each["slug"] != request.url.path.rpartition("/")[2]]
-                return reply(204)
-            case ("POST", "/cp/billing/checkout"):
-                if request.headers.get("cookie") != f"mcp_session={SESSION}":
-                    return reply(401, {"error": "unauthorized"})
-                self.asked.append(body_of(request))
-                return self.answer
-        return reply(404)
+        """Sells to whoever is signed in."""
+        if (request.method, request.url.path) != ("POST", "/cp/billing/checkout"):
+            return super().serve(request)
+        if request.headers.get("cookie") != f"mcp_session={SESSION}":
+            return reply(401, {"error": "unauthorized"})
+        self.asked.append(body_of(request))
+        return self.page
 
 
 @pytest.fixture
@@ -74,7 +59,8 @@ def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_a_working_key_passes(world: World) -> None:
     stripe_api_key.verify(TOLD, SUBJECT)
     (asked,) = world.asked
-    assert stripe_api_key.SLUGS.fullmatch(asked["org_slug"])
+    assert re.fullmatch(r"rotationtest-stripe-\d{10}", asked["org_slug"])
+    assert world.slugs("create") == world.slugs("delete") == [asked["org_slug"]]
     assert asked["plan"] == "starter"
     assert asked["success_url"] == asked["cancel_url"] == "https://app.test/"
     assert not world.orgs, "the org is deleted"
@@ -92,7 +78,7 @@ def test_a_working_key_passes(world: World) -> None:
     ],
 )
 def test_a_page_elsewhere_fails(world: World, url: str | None) -> None:
-    world.answer = reply(200, {"url": url})
+    world.page = reply(200, {"url": url})
     with pytest.raises(CheckFailedError, match="checkout page of org rotationtest-stripe-"):
         stripe_api_key.verify(TOLD, SUBJECT)
     assert not world.orgs, "the org is deleted"
@@ -100,20 +86,20 @@ def test_a_page_elsewhere_fails(world: World, url: str | None) -> None:
 
 @pytest.mark.parametrize("answer", [httpx.Response(200, text="<html>"), reply(200, [])], ids=["html", "list"])
 def test_an_answer_without_a_url_fails(world: World, answer: httpx.Response) -> None:
-    world.answer = answer
+    world.page = answer
     with pytest.raises(CheckFailedError, match="host none"):
         stripe_api_key.verify(TOLD, SUBJECT)
 
 
 def test_the_host_is_a_setting(world: World) -> None:
-    world.answer = reply(200, {"url": "https://pay.test/c"})
+    world.page = reply(200, {"url": "https://pay.test/c"})
     stripe_api_key.verify({**TOLD, "checkout_host": "pay.test"}, SUBJECT)
     assert not world.orgs
 
 
 @pytest.mark.parametrize("status", [400, 502])
 def test_a_refused_checkout_fails_without_stripes_words(world: World, status: int) -> None:
-    world.answer = reply(status, {"error": "billing provider: Expired API Key provided: sk_live_****abcd"})
+    world.page = reply(status, {"error": "billing provider: Expired API Key provided: sk_live_****abcd"})
     with pytest.raises(CheckFailedError, match=f"status {status}") as failed:
         stripe_api_key.verify(TOLD, SUBJECT)
     assert "abcd" not in str(failed.value)
@@ -131,7 +117,7 @@ def test_a_session_that_is_over_fails_and_is_not_shown(world: World, monkeypatch
 
 
 def test_machines_with_the_value_before_fail(world: World) -> None:
-    world.booted = -5
+    world.machines[1]["events"] = booted(-5)
     with pytest.raises(CheckFailedError, match="still runs with the value before"):
         stripe_api_key.verify(TOLD, SUBJECT)
     assert not world.orgs

@@ -23,10 +23,9 @@ def elsewhere(count: int) -> list[dict[str, object]]:
     return [endpoint(50 + number, url="https://elsewhere.test/") for number in range(count)]
 
 
-def test_no_value_is_proof() -> None:
-    assert not ENDPOINTS.proves_by_value
-    with pytest.raises(NotImplementedError):
-        ENDPOINTS.refuses("whsec_x")
+def test_no_value_is_proof(wire: Wire) -> None:
+    assert ENDPOINTS.refuses("whsec_x") is None
+    assert wire.requests == []
 
 
 def test_a_copy_has_everything_but_the_description(stripe: FakeStripe) -> None:

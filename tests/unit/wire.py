@@ -41,7 +41,7 @@ class Clock:
 
     def utc(self) -> str:
         """The same clock, as a server would write it."""
-        return (START + timedelta(seconds=self.monotonic())).isoformat().replace("+00:00", "Z")
+        return at(self.monotonic())
 
 
 def reply(status: int = 200, body: object = None, **headers: str) -> httpx.Response:
@@ -93,6 +93,11 @@ class Wire:
     def lines(self) -> list[str]:
         """The requests as `METHOD path`."""
         return [f"{request.method} {request.url.path}" for request in self.requests]
+
+
+def at(seconds: float) -> str:
+    """So many seconds after the start, as a server would write it."""
+    return (START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
 
 
 def booted(seconds: float = 0, kind: str = "update") -> list[dict[str, Any]]:

@@ -1,0 +1,50 @@
+"""Is a disposable org of its kind of verification, and are leftovers of that kind alone deleted?"""
+
+import time
+
+import pytest
+
+from components.errors import RefusedError
+from components.verification.consumers import DisposableOrgSettings
+
+SETTINGS = DisposableOrgSettings(app="cp", url="https://cp.test/", owner_user_id="owner", org_timeout=60)
+
+
+@pytest.fixture(autouse=True)
+def operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CP_ADMIN_API_TOKEN", "admin")
+
+
+def test_an_org_is_called_by_kind_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.9)
+    org = SETTINGS.disposable_org("some.test")
+    assert org.slug == "some.test-1800000000"
+    assert (org.owner_user_id, org.timeout) == ("owner", 60)
+    assert org.control_plane.url == "https://cp.test"
+
+
+@pytest.mark.parametrize(
+    ("slug", "left"),
+    [
+        ("some.test-1700000000", True),
+        ("some-test-1700000000", False),
+        ("some.test-x-1700000000", False),
+        ("x-some.test-1700000000", False),
+        ("some.test-1700000000-2", False),
+        ("some.test-170000000", False),
+        ("some.test-customer", False),
+    ],
+)
+def test_leftovers_are_of_that_kind(slug: str, left: bool) -> None:  # noqa: FBT001 - a column
+    assert (SETTINGS.disposable_org("some.test").leftovers.fullmatch(slug) is not None) is left
+
+
+def test_the_environment_says_where_the_control_plane_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTROL_PLANE_URL", "http://127.0.0.1:1/")
+    assert SETTINGS.control_plane_url == SETTINGS.control_plane().url == "http://127.0.0.1:1"
+
+
+def test_without_the_operators_token_there_is_no_org(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CP_ADMIN_API_TOKEN")
+    with pytest.raises(RefusedError, match="admin token of the control plane"):
+        SETTINGS.disposable_org("some.test")
