@@ -211,7 +211,7 @@ def _prove_death(
         refused = {each.credential_id: _is_refused(issuers, each.value) for each in known}
         by_list = ids - {each for each, told in refused.items() if told is not None}
         listed = {issued.credential_id for issued in _all_issued(issuers) if issued.live} if by_list else set()
-        alive = sorted({each for each, told in refused.items() if told is False} | listed & ids)
+        alive = sorted({each for each, told in refused.items() if told is False} | listed & by_list)
         if not alive:
             return
         if time.monotonic() > deadline:

@@ -15,7 +15,7 @@ from components.contacts import CONTACTS
 from components.errors import OperatorError
 from components.given import GivenValues
 from components.http import ApiError
-from components.keyring import Credential, fingerprint
+from components.keyring import Credential, Issued, fingerprint
 from components.lifecycle import RevocationOrder, Verdict, make_current, revoke_all_but, still_accepted
 from components.secret import Family
 
@@ -568,6 +568,23 @@ def test_death_is_proven_by_the_list_where_nobody_can_be_asked_about_the_value(c
     verdict = revoke(issuer, order(current, keyring), clock)
     assert [each.credential_id for each in verdict.revoked] == [keyring[1].credential_id]
     assert clock.naps == [lifecycle.POLL_SECONDS] * 3
+
+
+def test_a_list_that_lags_says_nothing_about_what_is_proven_by_its_value(clock: Clock) -> None:
+    class Lagging(FakeIssuer):
+        """Lists as live for ever what its value proves dead."""
+
+        def issued(self) -> list[Issued]:
+            return [replace(each, live=each.live or each.credential_id == old) for each in super().issued()]
+
+    issuer = Lagging()
+    issuer.seed("hand-made", "by hand")
+    _, keyring = make_current([issuer], FAMILY, 1, keyring=None)
+    current, keyring = make_current([issuer], FAMILY, 2, keyring=keyring)
+    old = keyring[1].credential_id
+    verdict = revoke(issuer, replace(order(current, keyring), also=("hand-made",)), clock)
+    assert {each.credential_id for each in verdict.revoked} == {old, "hand-made"}
+    assert clock.naps == []
 
 
 def test_who_cannot_be_asked_leaves_the_answer_to_who_can() -> None:
