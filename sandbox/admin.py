@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sandbox import faults, switches
+from sandbox import faults, illness, switches
 from sandbox.fly.supervisor import Supervisor
 from sandbox.stripe import dashboard
-from sandbox.world import SETTINGS, SandboxError, random_token
+from sandbox.world import ADMIN_TOKEN, SETTINGS, SandboxError, random_token
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from sandbox.world import World
 
     _Handler = Callable[[Request], Awaitable[Response]]
-
-ADMIN_TOKEN: Final = "SANDBOX_ADMIN_TOKEN"  # noqa: S105 - the name under which it is kept
 
 
 class Control:
@@ -101,6 +99,8 @@ class _Admin:
     async def change_settings(self, request: Request) -> Response:
         for name, value in (await request.json()).items():
             switches.change(self._world, name, str(value))
+            if name in illness.SWITCHES:
+                self._world.component(Supervisor).examine()
         return JSONResponse({})
 
     async def stripe_dashboard(self, request: Request) -> Response:

@@ -1,11 +1,15 @@
-"""The command line of the sandbox: `python -m sandbox --help`."""
+"""The command line of the sandbox: `python -m sandbox --help`.
+
+To import all of the sandbox takes four times as long as what most commands do, and tests and rehearsals run many of them:
+each imports what it needs when it runs.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import http.client
+import importlib
 import json
 import os
 import shlex
@@ -19,17 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
-from sandbox import server, switches
-from sandbox.admin import ADMIN_TOKEN
+from sandbox import stripe_commands
 from sandbox.faults import Effect
-from sandbox.fly import machines, supervisor
-from sandbox.stripe import commands as stripe_commands
-from sandbox.world import HOST, SETTINGS, SandboxError, World
+from sandbox.world import ADMIN_TOKEN, HOST, READY_TIMEOUT, SETTINGS, SandboxError, World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-START_TIMEOUT: Final = server.READY_TIMEOUT
+START_TIMEOUT: Final = READY_TIMEOUT
 STOP_TIMEOUT: Final = 20.0
 """Seconds; every machine has five to end."""
 PASSPHRASE: Final = "sandbox"  # noqa: S105 - protects nothing but a rehearsal
@@ -40,6 +41,11 @@ _LATER_CREDENTIALS: Final = (
     "STRIPE_API_KEY",
     "STRIPE_ACCOUNT_ID",
     "STRIPE_WEBHOOK_ENDPOINT_ID",
+    "UPSTASH_EMAIL",
+    "UPSTASH_API_KEY",
+    "UPSTASH_REDIS_ID",
+    "UPSTASH_REDIS_REST_TOKEN",
+    "SECRETS_ENCRYPTION_KEY",
 )
 """What sandboxes made before these providers were added do not have."""
 _ROOT: Final = Path(__file__).resolve().parents[1]
@@ -50,11 +56,15 @@ _OPTIONS: Final = {
     "--secrets-lag": "secrets_lag",
     "--restart-backoff": "restart_backoff",
     "--proxy-patience": "proxy_patience",
+    "--tenant-processes": "tenant.processes",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 1 after saying on standard error what is wrong."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or {"-h", "--help"} & set(given):
+        importlib.import_module("sandbox.server")  # with it the settings that the help lists
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -79,9 +89,17 @@ def _parser() -> argparse.ArgumentParser:
     start = command("start", _start, "start a new sandbox, or resume the one in DIR")
     start.add_argument("--detach", action="store_true", help="return when everything is healthy; log: DIR/sandbox.log")
     start.add_argument("--machines", type=_positive, default=2, help="control-plane machines of a new sandbox")
+    start.add_argument(
+        "--tenants",
+        type=_natural,
+        default=0,
+        metavar="N",
+        help="organizations tenant-1 to tenant-N of a new sandbox, each with its running tenant (default 0)",
+    )
     start.add_argument("--rate-limits", action="store_true", help=SETTINGS["rate_limits"].description)
     for option, setting in _OPTIONS.items():
-        start.add_argument(option, dest=setting, metavar="SECONDS", help=SETTINGS[setting].description)
+        unit = "N" if option == "--tenant-processes" else "SECONDS"
+        start.add_argument(option, dest=setting, metavar=unit, help=SETTINGS[setting].description)
 
     command("stop", _stop, "stop the sandbox and its machines; what they did stays in DIR")
     command("env", _env, "print `export` lines: endpoints and the operator's credentials")
@@ -96,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     fault = command("fault", _fault, "make the n-th matching request fail")
     fault.add_argument(
         "--provider",
-        help="fly, registry, github, neon, resend, dns, stripe, control-plane, tenant, control-plane-database",
+        help="fly, registry, github, neon, resend, upstash, dns, stripe, control-plane, tenant",
     )
     fault.add_argument(
         "--match",
@@ -116,12 +134,22 @@ def _parser() -> argparse.ArgumentParser:
     effect.add_argument("--clear", action="store_true", help="remove all faults")
     effect.add_argument("--list", action="store_true", help="print all faults, with the requests they saw")
 
+    many = command("seed-orgs", _seed_organizations, "add organizations that run nowhere, with encrypted columns")
+    many.add_argument("--count", type=_positive, required=True, metavar="N", help="how many")
+
     stripe_commands.add(commands, _add_directory, _call)
     return parser
 
 
 def _add_directory(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument("--dir", type=Path, required=required, metavar="DIR", help="the sandbox's folder")
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return number
 
 
 def _positive(text: str) -> int:
@@ -143,8 +171,12 @@ def _start(options: argparse.Namespace) -> int:
     settings = {name: getattr(options, name) for name in _OPTIONS.values() if getattr(options, name) is not None}
     if options.rate_limits:
         settings["rate_limits"] = "1"
+    import asyncio  # noqa: PLC0415 - see the module's docstring
+
+    from sandbox import server  # noqa: PLC0415
+
     sys.stderr.write(f"Serving the sandbox in {directory} until Ctrl-C or `python -m sandbox stop`.\n")
-    asyncio.run(server.serve(directory, machines=options.machines, settings=settings))
+    asyncio.run(server.serve(directory, machines=options.machines, settings=settings, tenants=options.tenants))
     return 0
 
 
@@ -179,7 +211,11 @@ def _start_detached(directory: Path) -> int:
         )
     try:
         unhealthy = _await_ready(directory, process)
-    except SandboxError as error:
+    except BaseException as error:
+        # Whatever happened, nobody but us knows of it: it must not stay behind.
+        _end(psutil.Process(process.pid) if process.poll() is None else None)
+        if not isinstance(error, SandboxError):
+            raise
         with log.open("rb") as lines:
             lines.seek(began)
             said = lines.read().decode(errors="replace").strip()
@@ -206,7 +242,7 @@ def _await_ready(directory: Path, process: subprocess.Popen[bytes] | None) -> li
 
     Raises `SandboxError` if the process ends or never answers.
     """
-    deadline = time.monotonic() + START_TIMEOUT
+    deadline, pause = time.monotonic() + START_TIMEOUT, 0.02
     state: dict[str, Any] | None = None
     while time.monotonic() < deadline:
         if process is not None and process.poll() is not None:
@@ -216,7 +252,8 @@ def _await_ready(directory: Path, process: subprocess.Popen[bytes] | None) -> li
                 state = _call(directory, "GET", "/health")
                 if state["ready"]:
                     return []
-        time.sleep(0.05)
+                pause = min(0.02 + 0.005 * len(state["unhealthy"]), 0.25)
+        time.sleep(pause)
     if state is None:
         raise SandboxError(f"The server did not answer within {START_TIMEOUT:.0f} s.")
     return [str(name) for name in state["unhealthy"]] or ["the server"]
@@ -239,15 +276,23 @@ def _stop(options: argparse.Namespace) -> int:
         _end_orphans(options.dir)
         sys.stdout.write(f"No sandbox runs in {options.dir}.\n")
         return 0
-    processes = [process, *process.children(recursive=True)]
+    _end(process)
+    sys.stdout.write(f"The sandbox in {options.dir} is stopped.\n")
+    return 0
+
+
+def _end(server: psutil.Process | None) -> None:
+    """End a server with all its processes: it gets `STOP_TIMEOUT` to do it itself."""
+    if server is None:
+        return
+    processes: list[psutil.Process] = [server]
     with contextlib.suppress(psutil.NoSuchProcess):
-        process.send_signal(signal.SIGTERM)
+        processes += server.children(recursive=True)
+        server.send_signal(signal.SIGTERM)
     for left in _left(processes, STOP_TIMEOUT):
         with contextlib.suppress(psutil.NoSuchProcess):
             left.kill()
     _left(processes, STOP_TIMEOUT)
-    sys.stdout.write(f"The sandbox in {options.dir} is stopped.\n")
-    return 0
 
 
 def _left(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Process]:
@@ -271,13 +316,18 @@ def _alive(process: psutil.Process) -> bool:
 
 
 def _end_orphans(directory: Path) -> None:
-    """End machines that outlived a server which was killed; they end themselves, this does not rely on it."""
+    """End machines and servers that outlived a killed server; they end by themselves, this does not rely on it."""
+    from sandbox import postgres, redis  # noqa: PLC0415 - see the module's docstring
+    from sandbox.fly import machines, supervisor  # noqa: PLC0415
+
+    redis.end_stale(directory)
     with (
         contextlib.suppress(SandboxError, sqlite3.OperationalError),
         contextlib.closing(World(directory, create=False)) as world,
     ):
         for machine in machines.listing(world):
             supervisor.end_stale(machine)
+    postgres.end_stale(directory)
 
 
 # -- looking -----------------------------------------------------------------------------------------------------------
@@ -314,10 +364,18 @@ def _env(options: argparse.Namespace) -> int:
             "STRIPE_API_KEY": world.kept("STRIPE_API_KEY"),
             "STRIPE_ACCOUNT_ID": world.kept("STRIPE_ACCOUNT_ID"),
             "STRIPE_WEBHOOK_ENDPOINT_ID": world.kept("STRIPE_WEBHOOK_ENDPOINT_ID"),
+            "UPSTASH_API_URL": f"{world.url('upstash')}/v2",
+            "UPSTASH_EMAIL": world.kept("UPSTASH_EMAIL"),
+            "UPSTASH_API_KEY": world.kept("UPSTASH_API_KEY"),
+            "UPSTASH_REDIS_ID": world.kept("UPSTASH_REDIS_ID"),
+            "UPSTASH_REDIS_REST_URL": world.url("upstash"),
+            "UPSTASH_REDIS_REST_TOKEN": world.kept("UPSTASH_REDIS_REST_TOKEN"),
             "CONTROL_PLANE_URL": world.url("control-plane"),
             "TENANT_URL": world.url("tenant"),
             "CP_ADMIN_API_TOKEN": world.kept("CP_ADMIN_API_TOKEN"),
             "CP_SESSION": world.kept("CP_SESSION"),
+            # What an operator keeps of the key that the control plane had before the program came.
+            "SECRETS_ENCRYPTION_KEY": world.kept("SECRETS_ENCRYPTION_KEY"),
             "PULUMI_BACKEND_URL": state.as_uri(),
             "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
             "PULUMI_SKIP_UPDATE_CHECK": "true",
@@ -335,6 +393,8 @@ def _env(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> int:
     directory = options.dir or _default_directory()
+    from sandbox import server  # noqa: PLC0415 - see the module's docstring
+
     with contextlib.closing(World(directory, create=False)) as world:
         json.dump(server.inspect(world), sys.stdout, indent=2)
     sys.stdout.write("\n")
@@ -373,9 +433,20 @@ def _change(directory: Path, changes: dict[str, str]) -> int:
     if _running(directory) is not None:
         _call(directory, "PATCH", "/settings", changes)
     else:
+        importlib.import_module("sandbox.server")  # with it all settings
+        from sandbox import switches  # noqa: PLC0415 - see the module's docstring
+
         with contextlib.closing(World(directory, create=False)) as world:
             for name, value in changes.items():
                 switches.change(world, name, value)
+    return 0
+
+
+def _seed_organizations(options: argparse.Namespace) -> int:
+    from sandbox import control_plane_database  # noqa: PLC0415 - see the module's docstring
+
+    with contextlib.closing(World(options.dir, create=False)) as world:
+        control_plane_database.add_many(world, options.count)
     return 0
 
 

@@ -1,195 +1,164 @@
-"""Where the control plane keeps its organizations: stands in for its PostgreSQL.
+"""The control plane's tables in the PostgreSQL of its Neon project, and what the sandbox itself does with them.
 
-All control-plane machines share it. Only they know its address (`CONTROL_PLANE_DATABASE_URL` in their environment).
+The control plane reaches them with its `DATABASE_URL` (`processes/database.py`); the sandbox, as the administrator,
+only makes them, counts rows, signs the operator in, and fills them for rehearsals with many organizations.
 """
 
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-
-from sandbox import switches
-from sandbox.world import sha256, timestamp
+from sandbox import neon, postgres, switches
+from sandbox.fly import apps
+from sandbox.fly import secrets as app_secrets
+from sandbox.processes import encryption
+from sandbox.world import SandboxError, random_token, sha256
 
 if TYPE_CHECKING:
-    import sqlite3
-
-    from starlette.requests import Request
-
     from sandbox.world import World
 
-_COLUMNS: Final = ("status", "machine", "purge", "branch")
-_LATER_COLUMNS: Final = {"branch": "TEXT", "owner_email": "TEXT NOT NULL DEFAULT ''"}
-"""What sandboxes made before do not have yet."""
+SESSION: Final = "CP_SESSION"
+"""Under which the operator's session cookie is kept."""
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS organizations (
+    id uuid PRIMARY KEY,
+    slug text NOT NULL UNIQUE,
+    name text NOT NULL,
+    owner_user_id text NOT NULL DEFAULT '',
+    owner_email text NOT NULL DEFAULT '',
+    status text NOT NULL,
+    purge_id text,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+ALTER TABLE organizations ADD COLUMN IF NOT EXISTS provisioning_since timestamptz;
+CREATE INDEX IF NOT EXISTS organizations_created_at ON organizations (created_at);
+CREATE TABLE IF NOT EXISTS org_instances (
+    id uuid PRIMARY KEY,
+    org_id uuid NOT NULL UNIQUE REFERENCES organizations (id) ON DELETE CASCADE,
+    machine_id text,
+    branch_id text,
+    database_url_encrypted bytea,
+    redis_url_encrypted bytea,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS sessions (value_sha256 text PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS customers (org_id uuid PRIMARY KEY, stripe_customer_id text NOT NULL);
+CREATE TABLE IF NOT EXISTS stripe_events (
+    id text PRIMARY KEY, type text NOT NULL, received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    copies integer NOT NULL DEFAULT 1
+);
+"""
+
+_COPY_INSTANCES: Final = """
+    COPY org_instances (id, org_id, machine_id, branch_id, database_url_encrypted, redis_url_encrypted)
+    FROM STDIN (FORMAT BINARY)
+"""
+
+postgres.REMEMBERED["control_plane.events"] = "SELECT id, type, copies FROM stripe_events ORDER BY received_at, id"
+postgres.REMEMBERED["control_plane.rows"] = """
+    SELECT (SELECT count(*) FROM organizations),
+        count(*) FILTER (WHERE coalesce(database_url_encrypted, redis_url_encrypted) IS NOT NULL)
+    FROM org_instances
+"""
 
 
 def install(world: World) -> None:
-    """Create the tables."""
-    with world.database:
-        world.database.execute(
-            """
-            CREATE TABLE IF NOT EXISTS control_plane_organizations (
-                id TEXT PRIMARY KEY, slug TEXT NOT NULL UNIQUE, name TEXT NOT NULL, owner TEXT NOT NULL,
-                status TEXT NOT NULL, machine TEXT, purge TEXT, created_at TEXT NOT NULL
-            )
-            """
-        )
-        world.database.execute("CREATE TABLE IF NOT EXISTS control_plane_sessions (value_sha256 TEXT PRIMARY KEY)")
-        world.database.execute(
-            "CREATE TABLE IF NOT EXISTS control_plane_customers (organization TEXT PRIMARY KEY, customer TEXT NOT NULL)"
-        )
-        world.database.execute(
-            """
-            CREATE TABLE IF NOT EXISTS control_plane_events (
-                id TEXT PRIMARY KEY, type TEXT NOT NULL, received_at TEXT NOT NULL, copies INTEGER NOT NULL
-            )
-            """
-        )
-        present = {row["name"] for row in world.database.execute("PRAGMA table_info(control_plane_organizations)")}
-        for name, kind in _LATER_COLUMNS.items():
-            if name not in present:
-                world.database.execute(f"ALTER TABLE control_plane_organizations ADD COLUMN {name} {kind}")
+    """Create the tables, owned by the owner of the database, and sign the operator in; safe to repeat."""
+    session = world.kept(SESSION)
+    from sandbox import connections  # noqa: PLC0415 - see there
 
-
-def add_session(world: World, value: str) -> None:
-    """Sign a user in: `value` is the cookie `mcp_session`."""
-    with world.database:
-        world.database.execute("INSERT INTO control_plane_sessions VALUES (?)", (sha256(value),))
+    with connections.connect(world) as connection:
+        connection.execute("SELECT set_config('role', %s, false)", (neon.OWNER,))
+        connection.execute(_SCHEMA)
+        if session is not None:
+            connection.execute("INSERT INTO sessions VALUES (%s) ON CONFLICT DO NOTHING", (sha256(session),))
 
 
 def inspect(world: World) -> dict[str, Any]:
-    """Return the value of `control_plane` in `inspect`: Stripe's events that were accepted, and how often each came."""
-    rows = world.database.execute("SELECT * FROM control_plane_events ORDER BY received_at, rowid")
-    return {"events": [{"id": row["id"], "type": row["type"], "copies": row["copies"]} for row in rows]}
+    """Return the value of `control_plane` in `inspect`.
+
+    `events` are Stripe's that were accepted, and how often each came; `rows_encrypted` counts the organizations'
+    instances with an encrypted column.
+    """
+    orgs, encrypted = next(iter(postgres.look(world, "control_plane.rows")), (0, 0))
+    return {
+        "events": [
+            {"id": identifier, "type": kind, "copies": copies}
+            for identifier, kind, copies in postgres.look(world, "control_plane.events")
+        ],
+        "orgs": orgs,
+        "rows_encrypted": encrypted,
+    }
 
 
-def application(world: World) -> Starlette:
-    """Return the service: rows by slug, 404 for none, 409 for a slug in use."""
-    database = world.database
+def add_many(world: World, count: int) -> None:
+    """Add organizations that run nowhere, with encrypted columns under the current key. Raises `SandboxError`.
 
-    def row_of(slug: str) -> dict[str, Any] | None:
-        row: sqlite3.Row | None = database.execute(
-            "SELECT * FROM control_plane_organizations WHERE slug = ?", (slug,)
-        ).fetchone()
-        return None if row is None else dict(row)
+    They are `seeded-1` and so on; each has a made-up database URL and the Redis URL of the control plane, if it has one.
+    """
+    held = secrets(world)
+    from sandbox import connections  # noqa: PLC0415 - see there
 
-    async def insert(request: Request) -> Response:
-        body = await request.json()
-        if row_of(body["slug"]) is not None:
-            return JSONResponse({"error": "slug is taken"}, 409)
-        with database:
-            database.execute(
-                """
-                INSERT INTO control_plane_organizations (id, slug, name, owner, owner_email, status, created_at)
-                VALUES (?, ?, ?, ?, ?, 'provisioning', ?)
-                """,
-                (
-                    str(uuid.uuid4()),
-                    body["slug"],
-                    body["name"],
-                    body["owner"],
-                    body.get("owner_email", ""),
-                    timestamp(world.now()),
-                ),
+    try:
+        connection = connections.connect(world)
+    except connections.Error as error:
+        raise SandboxError(f"The sandbox in {world.directory} does not run. Start it. Nothing was added.") from error
+    with connection:
+        row = connection.execute("SELECT count(*) FROM organizations WHERE slug LIKE 'seeded-%'").fetchone()
+    first = 1 + (row[0] if row else 0)
+    ids = [uuid.uuid4() for _ in range(count)]
+    add(
+        world,
+        [
+            Organization(
+                id=identifier,
+                slug=f"seeded-{number}",
+                name=f"Seeded {number}",
+                database_url=f"postgresql://seeded:{random_token('', 12)}@127.0.0.1:1/{identifier}",
+                redis_url=held.get("TENANT_REDIS_URL", "redis://default:none@127.0.0.1:1"),
             )
-        return JSONResponse(row_of(body["slug"]), 201)
-
-    async def select_all(request: Request) -> Response:
-        rows = database.execute(
-            "SELECT * FROM control_plane_organizations ORDER BY created_at DESC LIMIT ?",
-            (int(request.query_params.get("limit", "500")),),
-        )
-        return JSONResponse([dict(row) for row in rows.fetchall()])
-
-    async def select(request: Request) -> Response:
-        row = row_of(request.path_params["slug"])
-        return JSONResponse({"error": "no such row"}, 404) if row is None else JSONResponse(row)
-
-    async def update(request: Request) -> Response:
-        slug, body = request.path_params["slug"], await request.json()
-        values = {name: body[name] for name in _COLUMNS if name in body}
-        assignments = ", ".join(f"{name} = :{name}" for name in values)
-        with database:
-            database.execute(
-                f"UPDATE control_plane_organizations SET {assignments} WHERE slug = :slug",  # noqa: S608 - _COLUMNS
-                {**values, "slug": slug},
-            )
-        return await select(request)
-
-    async def delete(request: Request) -> Response:
-        with database:
-            database.execute("DELETE FROM control_plane_organizations WHERE slug = ?", (request.path_params["slug"],))
-        return Response(status_code=204)
-
-    async def session(request: Request) -> Response:
-        known = database.execute(
-            "SELECT 1 FROM control_plane_sessions WHERE value_sha256 = ?", (request.path_params["digest"],)
-        ).fetchone()
-        return JSONResponse({}, 200 if known else 404)
-
-    async def failures(_request: Request) -> Response:
-        return JSONResponse(switches.document(world))
-
-    return Starlette(
-        routes=[
-            Route("/organizations", insert, methods=["POST"]),
-            Route("/organizations", select_all, methods=["GET"]),
-            Route("/organizations/{slug}", select, methods=["GET"]),
-            Route("/organizations/{slug}", update, methods=["PATCH"]),
-            Route("/organizations/{slug}", delete, methods=["DELETE"]),
-            Route("/sessions/{digest}", session, methods=["GET"]),
-            *_billing(world),
-            Route("/switches", failures, methods=["GET"]),
-        ]
+            for number, identifier in enumerate(ids, first)
+        ],
     )
 
 
-def _billing(world: World) -> list[Route]:
-    """Return the routes of organizations' customers at Stripe and of Stripe's events."""
-    database = world.database
+@dataclass(frozen=True, kw_only=True)
+class Organization:
+    """One that runs, as the control plane would have recorded it."""
 
-    async def customer(request: Request) -> Response:
-        row = database.execute(
-            "SELECT * FROM control_plane_customers WHERE organization = ?", (request.path_params["organization"],)
-        ).fetchone()
-        return JSONResponse({"error": "no such row"}, 404) if row is None else JSONResponse(dict(row))
+    id: uuid.UUID
+    slug: str
+    name: str
+    database_url: str
+    redis_url: str | None
+    machine: str | None = None
+    branch: str | None = None
 
-    async def set_customer(request: Request) -> Response:
-        body = await request.json()
-        with database:
-            database.execute(
-                "INSERT OR REPLACE INTO control_plane_customers VALUES (?, ?)",
-                (request.path_params["organization"], body["customer"]),
-            )
-        return await customer(request)
 
-    async def delete_customer(request: Request) -> Response:
-        with database:
-            database.execute(
-                "DELETE FROM control_plane_customers WHERE organization = ?", (request.path_params["organization"],)
-            )
-        return Response(status_code=204)
+def secrets(world: World) -> dict[str, str]:
+    """Return the control plane's secrets of this moment."""
+    app = apps.find(world, name=apps.CONTROL_PLANE)
+    return {} if app is None else {secret.name: secret.value for secret in app_secrets.snapshot(world, app)}
 
-    async def add_event(request: Request) -> Response:
-        """Record an event: 201, or 200 for one that is there already."""
-        body = await request.json()
-        with database:
-            row = database.execute(
-                """
-                INSERT INTO control_plane_events VALUES (?, ?, ?, 1)
-                ON CONFLICT (id) DO UPDATE SET copies = copies + 1 RETURNING copies
-                """,
-                (body["id"], body["type"], timestamp(world.now())),
-            ).fetchone()
-        return JSONResponse({}, 201 if row["copies"] == 1 else 200)
 
-    return [
-        Route("/customers/{organization}", customer, methods=["GET"]),
-        Route("/customers/{organization}", set_customer, methods=["PUT"]),
-        Route("/customers/{organization}", delete_customer, methods=["DELETE"]),
-        Route("/events", add_event, methods=["POST"]),
-    ]
+def add(world: World, organizations: list[Organization]) -> None:
+    """Record organizations, with encrypted columns under the current key. Raises `SandboxError`."""
+    text, hexadecimal = secrets(world).get("SECRETS_ENCRYPTION_KEY", ""), world.text(switches.KEY_ENCODING)
+    try:
+        key = encryption.load_key(text.encode(), hexadecimal=hexadecimal == switches.HEX)
+    except ValueError as error:
+        raise SandboxError(f"SECRETS_ENCRYPTION_KEY of {apps.CONTROL_PLANE}: {error}. Nothing was added.") from error
+    from sandbox import connections  # noqa: PLC0415 - see there
+
+    with connections.connect(world) as connection, connection.transaction():
+        with connection.cursor().copy("COPY organizations (id, slug, name, status) FROM STDIN") as copy:
+            for each in organizations:
+                copy.write_row((each.id, each.slug, each.name, "running"))
+        with connection.cursor().copy(_COPY_INSTANCES) as copy:
+            copy.set_types(["uuid", "uuid", "text", "text", "bytea", "bytea"])
+            for each in organizations:
+                urls = each.database_url, each.redis_url
+                sealed = [None if url is None else encryption.encrypt(key, url) for url in urls]
+                copy.write_row((uuid.uuid4(), each.id, each.machine, each.branch, *sealed))

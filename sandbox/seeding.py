@@ -2,17 +2,22 @@
 
 The control plane `molecule-cp` runs and talks to Fly with a deploy token for `molecule-tenant` that somebody made by
 hand; the same value is the Actions secret of the repository that publishes the tenants' image. Its keys of Neon,
-Resend and Stripe were made by hand, too.
+Resend and Stripe were made by hand, too, and so were the role of its `DATABASE_URL` and its `SECRETS_ENCRYPTION_KEY`;
+its tenants share the one password of their Redis at Upstash.
 """
 
 from __future__ import annotations
 
+import base64
+import os
+import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from sandbox import control_plane_database, dns, github, neon, resend, stripe
+from sandbox import control_plane_database, dns, github, neon, resend, stripe, upstash
 from sandbox.fly import apps, machines, releases, tokens
 from sandbox.fly import secrets as app_secrets
 from sandbox.fly.apps import CONTROL_PLANE, TENANT
+from sandbox.processes import encryption, tenant_machine
 from sandbox.world import SandboxError, random_token
 
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ def seeded(world: World) -> bool:
 
 
 def seed(world: World, *, machine_count: int) -> None:
-    """Fill a new world. The machines are recorded only: the supervisor boots them.
+    """Fill a new world, which `complete` ends. The machines are recorded only: the supervisor boots them.
 
     Raises `SandboxError` if an earlier attempt was interrupted.
     """
@@ -45,6 +50,7 @@ def seed(world: World, *, machine_count: int) -> None:
     apps.create(world, name=TENANT, organization=ORGANIZATION)
     fly_api_token = _deploy_token(world)
     admin_token = random_token("cpadm_")
+    encryption_key = base64.b64encode(os.urandom(encryption.KEY_LENGTH)).decode()
     app = apps.find(world, name=CONTROL_PLANE)
     if app is None:
         raise LookupError(CONTROL_PLANE)
@@ -55,10 +61,12 @@ def seed(world: World, *, machine_count: int) -> None:
             "FLY_API_TOKEN": fly_api_token,
             "CP_ADMIN_API_TOKEN": admin_token,
             "SESSION_SECRET": random_token("", 48),
-            "NEON_API_KEY": neon.seed(world),
+            **neon.seed(world),
+            "SECRETS_ENCRYPTION_KEY": encryption_key,
             "RESEND_API_KEY": resend.seed(world),
             "RESEND_FROM_EMAIL": resend.FROM_EMAIL,
             **stripe.seed(world),
+            "TENANT_REDIS_URL": upstash.seed(world),
         },
     )
     release = releases.create(
@@ -74,10 +82,39 @@ def seed(world: World, *, machine_count: int) -> None:
     for _ in range(machine_count):
         _control_plane_machine(world, app, release)
     github.seed(world, fly_api_token=fly_api_token)
-    session = random_token("cpses_")
-    control_plane_database.add_session(world, session)
     world.keep("CP_ADMIN_API_TOKEN", admin_token)
-    world.keep("CP_SESSION", session)
+    world.keep("SECRETS_ENCRYPTION_KEY", encryption_key)
+    world.keep(control_plane_database.SESSION, random_token("cpses_"))
+
+
+def complete(world: World, *, tenants: int) -> None:
+    """End what `seed` began, with the control plane's tables there: add `tenants` organizations that run.
+
+    They are `tenant-1` and so on, as the control plane would have made them with the secrets that it has: a row with
+    encrypted columns, a branch (their databases are one, see `neon/computes.py`), a machine of molecule-tenant.
+    """
+    app = apps.find(world, name=TENANT)
+    if app is None:
+        raise LookupError(TENANT)
+    slugs = [f"tenant-{number}" for number in range(1, tenants + 1)]
+    held = control_plane_database.secrets(world)
+    made = []
+    for slug, (branch, url) in neon.add_tenants(world, slugs).items() if slugs else ():
+        identifier = uuid.uuid4()
+        body = tenant_machine.request(slug=slug, organization=str(identifier), database_url=url, control_plane=held)
+        machine = machines.create(world, app, config=body["config"], name=body["name"], region=None, launch=True)
+        made.append(
+            control_plane_database.Organization(
+                id=identifier,
+                slug=slug,
+                name=f"Tenant {slug.rpartition('-')[2]}",
+                machine=machine.id,
+                branch=branch,
+                database_url=url,
+                redis_url=held.get("TENANT_REDIS_URL"),
+            )
+        )
+    control_plane_database.add(world, made)
     # Last: `seeded` reads it, so that an interrupted first start is noticed.
     world.keep("FLY_ACCESS_TOKEN", tokens.create_user_token(world, organization=ORGANIZATION, user=OPERATOR))
 

@@ -10,7 +10,8 @@ What a module needs to know
     - `world.url("github")`, `world.url("fly")`, `world.url("registry")` (the same port as fly),
       `world.url("control-plane")` and `world.url("tenant")` (Fly's proxy for the apps molecule-cp, molecule-tenant).
     - `middleware.py` counts every request by its route's path and records breakages of consumers (header
-      `sandbox-consumer`, answers 401 and 403): modules do neither themselves.
+      `sandbox-consumer`, answers 401 and 403): modules do neither themselves. A
+      consumer that is refused otherwise than over HTTP tells it itself (`rig.py`).
     - Values for `python -m sandbox env` go through `world.keep(NAME, value)`; `github.seed` keeps `GITHUB_TOKEN`.
     - In-memory state: `world.component(Kind)` returns the world's one instance of `Kind(world)`.
     - `world.credentials.revoke(identifier, provider=...)`: identifiers are unique per provider only.
@@ -23,6 +24,8 @@ What others might expect otherwise
     - `inspect`, `env` and `stop` need no running server: they read the folder. `set` works on a stopped sandbox too.
     - `python -m sandbox set --dir DIR KEY=VALUE` and `unset --dir DIR KEY` change `world.SETTINGS`. A control plane that
       fails with a new secret: `control_plane.unhealthy_on_new=NAME`, `control_plane.crash_on_new=NAME` (`switches.py`).
+    - Tenants can be made ill and well again: `tenant.unhealthy`, `tenant.unhealthy_on_new` (`illness.py`). The proxy sends
+      nothing to a machine whose check fails, also if a request names it.
     - A machine's checks show `warning` from an update until their first result; `stale_checks=1` keeps showing the
       results of the version before, which careful clients must not believe.
     - Injected faults are never breakages.
@@ -36,6 +39,7 @@ import fcntl
 import functools
 import json
 import os
+import resource
 import signal
 import socket
 from dataclasses import dataclass
@@ -45,7 +49,23 @@ import psutil
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sandbox import admin, control_plane_database, dns, faults, fly, github, neon, resend, seeding, stripe, switches
+from sandbox import (
+    admin,
+    control_plane_database,
+    dns,
+    faults,
+    fly,
+    github,
+    neon,
+    postgres,
+    redis,
+    resend,
+    rig,
+    seeding,
+    stripe,
+    switches,
+    upstash,
+)
 from sandbox.fly import apps, proxy
 from sandbox.fly.supervisor import Supervisor
 from sandbox.middleware import CONNECTION, Observation
@@ -57,9 +77,6 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
     from starlette.types import Receive, Scope, Send
-
-READY_TIMEOUT: Final = 60.0
-"""Seconds within which every machine must be healthy after a start."""
 
 
 def _nothing(_world: World) -> None:
@@ -87,13 +104,12 @@ SERVICES: Final[dict[str, Service]] = {
     "github": Service(application=github.application, install=github.install),
     "neon": Service(application=neon.application, install=neon.install),
     "resend": Service(application=resend.application, install=resend.install),
+    "upstash": Service(application=upstash.application, install=upstash.install),
     "dns": Service(application=dns.application, install=dns.install),
     "stripe": Service(application=stripe.application, install=stripe.install),
     "control-plane": Service(application=lambda world: proxy.application(world, apps.CONTROL_PLANE)),
     "tenant": Service(application=lambda world: proxy.application(world, apps.TENANT)),
-    "control-plane-database": Service(
-        application=control_plane_database.application, install=control_plane_database.install
-    ),
+    "rig": Service(application=rig.application, observed=False),
     "admin": Service(application=admin.application, observed=False),
 }
 
@@ -106,10 +122,11 @@ def install(world: World) -> None:
 
 
 def inspect(world: World) -> dict[str, Any]:
-    """Return what DESIGN.md section 6 calls `inspect`, from the database alone.
+    """Return what DESIGN.md section 6 calls `inspect`, from the databases alone.
 
-    More keys than there: `neon`, `resend`, `stripe`, `control_plane` (from their modules), a credential's `expires_at` and `refused_from`
-    (when its revocation bites; a credential is not `live` from its revocation on, though it may be accepted until then).
+    More keys than there: `neon`, `postgres`, `resend`, `stripe`, `upstash`, `control_plane` (from their modules), a
+    credential's `expires_at` and `refused_from` (when its revocation bites; a credential is not `live` from its
+    revocation on, though it may be accepted until then).
 
     A credential's `family` is the part before `-g<N>` of a name `<app>-rotation-<stack>-<SECRET>-g<N>`, which all
     generations of one secret share; any other name is its own family.
@@ -138,8 +155,10 @@ def inspect(world: World) -> dict[str, Any]:
         "fly": fly.inspect(world),
         "github": github.inspect(world),
         "neon": neon.inspect(world),
+        "postgres": postgres.inspect(world),
         "resend": resend.inspect(world),
         "stripe": stripe.inspect(world),
+        "upstash": upstash.inspect(world),
         "control_plane": control_plane_database.inspect(world),
         "breakages": world.breakages(),
         "requests": world.requests(),
@@ -195,7 +214,8 @@ def _server(application: _Application) -> _Server:
 def _listen(world: World, service: str, *, new: bool) -> socket.socket:
     """Bind the service's port. On a new world another port is chosen if somebody just took it."""
     for _ in range(20):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # Only where the protocol is named does asyncio switch Nagle's algorithm off, which costs 40 ms an answer.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port = world.port(service)
         try:
@@ -215,19 +235,23 @@ def _listen(world: World, service: str, *, new: bool) -> socket.socket:
     raise SandboxError(f"No port found for the service {service}.")
 
 
-async def serve(directory: Path, *, machines: int, settings: dict[str, str]) -> None:
+async def serve(directory: Path, *, machines: int, settings: dict[str, str], tenants: int = 0) -> None:
     """Run the sandbox until SIGTERM, SIGINT or `admin.Control.stop`.
 
     Args:
         directory: The sandbox's folder; an existing one is resumed.
         machines: Number of control-plane machines of a new sandbox.
         settings: Settings to change before the start.
+        tenants: Number of organizations that a new sandbox begins with, each with its tenant's machine.
 
     Raises:
         SandboxError: The folder is in use by another server, or a port is taken.
     """
+    _allow_many_files()
     world = World(directory)
-    with _exclusive(world):
+    async with contextlib.AsyncExitStack() as resources:
+        resources.enter_context(_exclusive(world))
+        resources.callback(world.close)
         control = world.component(admin.Control)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -236,9 +260,25 @@ async def serve(directory: Path, *, machines: int, settings: dict[str, str]) -> 
         for name, value in settings.items():
             switches.change(world, name, value)
         new = not seeding.seeded(world)
+        if not new and not postgres.exists(world):
+            raise SandboxError(
+                f"The sandbox in {world.directory} was made before sandboxes had a PostgreSQL, and its control plane "
+                "needs one. Nothing was started. Start a sandbox in a new folder."
+            )
         listeners = {name: _listen(world, name, new=new) for name in SERVICES}
+        # Whatever happens from here on, both are stopped, after everything that uses them.
+        database, store = world.component(postgres.Postgres), world.component(redis.Server)
+        resources.push_async_callback(database.stop)
+        database.start(new=new)
+        resources.push_async_callback(store.stop)
+        await store.start(new=new)
         if new:
             seeding.seed(world, machine_count=machines)
+        upstash.resume(world)
+        await neon.resume(world)
+        control_plane_database.install(world)
+        if new:
+            seeding.complete(world, tenants=tenants)
         servers = {
             name: _server(
                 Observation(service.application(world), world, service.provider or functools.partial(_constant, name))
@@ -268,7 +308,13 @@ async def serve(directory: Path, *, machines: int, settings: dict[str, str]) -> 
             await supervisor.shut_down()
             await asyncio.gather(*running, return_exceptions=True)
             await world.cancel_tasks()
-            world.close()
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files as far as anybody may: a light machine has three, a child process two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextlib.contextmanager

@@ -3,13 +3,18 @@
 `control_plane.unhealthy_on_new=NAME`, `control_plane.crash_on_new=NAME` and `control_plane.misread_new=NAME` note the
 SHA-256 of the value that the Fly secret NAME of molecule-cp has at that moment. From then on a control plane that boots
 with another value of NAME answers its check with 503, exits at boot, or works with the value less its last character and
-is healthy. Machines with the old value stay as they are, and a roll-back heals.
+is healthy (of SECRETS_ENCRYPTION_KEY too little is left: it does not start). Machines with the old value stay as they
+are, and a roll-back heals.
+
+`control_plane.key_encoding=hex` is another matter: how control planes read SECRETS_ENCRYPTION_KEY is not known. Those that
+make tenants ill are in `illness.py`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sandbox import illness
 from sandbox.fly import apps
 from sandbox.fly import secrets as app_secrets
 from sandbox.world import SETTINGS, SandboxError, Setting, sha256
@@ -18,6 +23,8 @@ if TYPE_CHECKING:
     from sandbox.world import World
 
 MISREAD_NEW: Final = "control_plane.misread_new"
+KEY_ENCODING: Final = "control_plane.key_encoding"
+HEX: Final = "hex"
 SWITCHES: Final = ("control_plane.unhealthy_on_new", "control_plane.crash_on_new", MISREAD_NEW)
 
 SETTINGS.update(
@@ -25,7 +32,11 @@ SETTINGS.update(
         MISREAD_NEW: Setting(
             default="",
             description="NAME: control planes booted with another value of NAME than now work with it less its last character",
-        )
+        ),
+        KEY_ENCODING: Setting(
+            default="base64",
+            description="hex: control planes booted from now on take 64 hex digits for the key that they are, too",
+        ),
     }
 )
 
@@ -38,6 +49,8 @@ def change(world: World, name: str, value: str) -> None:
         if value not in secrets:
             raise SandboxError(f"{apps.CONTROL_PLANE} has no Fly secret {value}. It has: {', '.join(secrets)}.")
         world.keep(f"{name}.old", sha256(secrets[value]))
+    if name in illness.SWITCHES:
+        illness.check(world, name, value)
     world.set(name, value)
 
 

@@ -12,7 +12,6 @@ Refusals:
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -28,11 +27,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from cryptography.fernet import Fernet
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
 HOST: Final = "127.0.0.1"
 """The only address that anything of the sandbox listens on."""
+
+READY_TIMEOUT: Final = 60.0
+"""Seconds within which every machine must be healthy after a start."""
+
+ADMIN_TOKEN: Final = "SANDBOX_ADMIN_TOKEN"  # noqa: S105 - the name under which the admin service's token is kept
 
 PORTS: Final = range(15000, 32000)
 """Below Linux's ephemeral range, so that no outgoing connection takes a stopped sandbox's port."""
@@ -87,6 +92,16 @@ SETTINGS: Final[dict[str, Setting]] = {
         default=0.0, description="1 keeps showing the results of the version before until the first new one"
     ),
     "proxy_patience": Setting(default=5.0, description="seconds that the proxy waits for a machine to come up"),
+    "tenant.processes": Setting(
+        default=50.0, description="tenants that are processes of their own; those that boot beyond run in the sandbox's"
+    ),
+    "tenant.unhealthy": Setting(
+        default="", description="SLUG,SLUG: the tenants of these organizations fail their check now"
+    ),
+    "tenant.unhealthy_on_new": Setting(
+        default="",
+        description="NAME:SLUG,SLUG: these tenants fail their check once booted with another value of NAME than now",
+    ),
     "control_plane.unhealthy_on_new": Setting(
         default="", description="NAME: control planes booted with another value of NAME than now fail their check"
     ),
@@ -237,13 +252,14 @@ class Credentials:
                 {"at": timestamp(at), "identifier": identifier, "provider": provider},
             )
 
-    def revoke(self, identifier: str, *, provider: str | None = None) -> bool:
-        """Revoke it; it is refused after the setting `revocation_delay`. Returns whether it exists.
+    def revoke(self, identifier: str, *, provider: str | None = None, at_once: bool = False) -> bool:
+        """Revoke it; it is refused after the setting `revocation_delay`, or at once. Returns whether it exists.
 
         A repeated revocation changes nothing.
         """
         now = self._world.now()
-        refused_from = now + timedelta(seconds=self._world.number("revocation_delay"))
+        delay = 0.0 if at_once else self._world.number("revocation_delay")
+        refused_from = now + timedelta(seconds=delay)
         with self._world.database:
             self._world.database.execute(
                 """
@@ -257,6 +273,14 @@ class Credentials:
             (identifier, provider),
         ).fetchone()
         return row is not None
+
+    def restore(self, identifier: str, *, provider: str) -> None:
+        """Undo its revocation: for providers whose users get back a credential that they had."""
+        with self._world.database:
+            self._world.database.execute(
+                "UPDATE credentials SET revoked_at = NULL, refused_from = NULL WHERE identifier = ? AND provider = ?",
+                (identifier, provider),
+            )
 
 
 def _credential(row: sqlite3.Row) -> Credential:
@@ -298,9 +322,10 @@ class World:
         _read_or_create(path, bytes)  # SQLite would make it readable for all; its WAL takes over this file's mode
         self.database = sqlite3.connect(path, timeout=30.0)
         self.database.row_factory = sqlite3.Row
-        # In WAL mode NORMAL keeps every commit over a kill -9; only a power cut can lose the last ones.
+        # Every commit is kept over a kill -9: it is in the kernel's cache. Only a power cut can spoil the folder, and then
+        # a sandbox is made anew, as it has to be for its PostgreSQL's sake.
         self.database.execute("PRAGMA journal_mode = WAL")
-        self.database.execute("PRAGMA synchronous = NORMAL")
+        self.database.execute("PRAGMA synchronous = OFF")
         with self.database:
             # Locked first: a command that opens a world which its server is making would find the schema changed under it.
             self.database.execute("BEGIN IMMEDIATE")
@@ -439,6 +464,8 @@ class World:
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a background task that is cancelled when the sandbox stops."""
+        import asyncio  # noqa: PLC0415 - no command of the command line waits for it in vain
+
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)  # the loop itself holds tasks only weakly
         task.add_done_callback(self._tasks.discard)
@@ -446,6 +473,8 @@ class World:
 
     async def cancel_tasks(self) -> None:
         """Cancel every background task and wait until all are done."""
+        import asyncio  # noqa: PLC0415
+
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

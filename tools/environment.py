@@ -23,7 +23,8 @@ def main(folder: Path, requirements: Path) -> int:
         return 1
     started = time.monotonic()
     print(f"installing {requirements} into {folder} …", file=sys.stderr, flush=True)
-    venv.EnvBuilder(with_pip=True, clear=not (folder / "bin" / "pip").exists()).create(folder)
+    if not (folder / "bin" / "pip").exists():
+        venv.EnvBuilder(with_pip=True, clear=True).create(folder)
     python = folder / "bin" / "python"
     command = [
         str(python),

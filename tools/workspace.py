@@ -125,10 +125,14 @@ class Workspace:
 
     def hand_in(self, secret: str, value: str) -> None:
         """Sets a supplied value, encrypted. It goes through standard input, never through an argument."""
-        argv = ["pulumi", "--non-interactive", "config", "set", "--secret", "--path", f"supplied.{secret}"]
+        self.set_secret(f"supplied.{secret}", value)
+
+    def set_secret(self, key: str, value: str) -> None:
+        """Sets a key of the stack's config, encrypted. The value goes through standard input."""
+        argv = ["pulumi", "--non-interactive", "config", "set", "--secret", "--path", key]
         result = _run([*argv, "--stack", STACK], self.program_directory, dict(self.environment), 60, stdin=value)
         if result.status != 0:
-            raise FailedError(f"config set supplied.{secret}: exit status {result.status}")
+            raise FailedError(f"config set {key}: exit status {result.status}")
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs."""
@@ -194,7 +198,9 @@ def _copy_program(target: Path) -> None:
     for name in PROGRAM:
         source = CHECKOUT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                source, target / name
+            )  # what Python has compiled of it as well: the first `pulumi up` is spared that
         else:
             shutil.copy(source, target / name)
     (target / ".venv").symlink_to(CHECKOUT / ".venv")

@@ -206,11 +206,16 @@ def get(world: World, identifier: str) -> Machine:
     return machine
 
 
-def listing(world: World, app: str | None = None, *, gone: bool = False) -> list[Machine]:
-    """Return the machines (of an app), by id; destroyed ones only with `gone`."""
+def listing(world: World, app: str | None = None, *, gone: bool = False, only: str | None = None) -> list[Machine]:
+    """Return the machines (of an app), by id; destroyed ones only with `gone`; `only` names an id or a version."""
     rows = world.database.execute(
-        "SELECT * FROM fly_machines WHERE app = coalesce(?, app) AND (? OR state != 'destroyed') ORDER BY id",
-        (app, gone),
+        "SELECT * FROM fly_machines WHERE app = coalesce(?, app) AND (? OR state != 'destroyed') ORDER BY id"
+        if only is None
+        else """
+            SELECT * FROM fly_machines WHERE app = coalesce(?, app) AND (? OR state != 'destroyed')
+                AND (id = ? OR instance_id = ?)
+            """,
+        (app, gone) if only is None else (app, gone, only, only),
     )
     return [_machine(world, row) for row in rows.fetchall()]
 
@@ -298,7 +303,8 @@ def create(
         skip_secrets=skip_secrets,
         min_secrets_version=min_secrets_version,
     )
-    if name is not None and any(machine.name == name for machine in listing(world, app.name)):
+    taken = "SELECT 1 FROM fly_machines WHERE app = ? AND name = ? AND state != 'destroyed'"
+    if name is not None and world.database.execute(taken, (app.name, name)).fetchone() is not None:
         raise Refusal(409, f"already_exists: unique machine name violation, machine named {name} already exists",
                       code="name_taken")  # fmt: skip
     instance, now, sealed = ulid(), timestamp(world.now()), seal(world, values)

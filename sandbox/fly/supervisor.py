@@ -1,5 +1,8 @@
 """Runs the machines: one child process each, with exactly the environment that its version was given.
 
+Of tenants the first `PROCESSES` that boot are child processes; those beyond run inside the sandbox's own (`light.py`).
+Machines boot a few at a time, the control plane's first, so that many do not stall the computer.
+
 A process listens on a socket that the supervisor bound and handed over, so no port is ever guessed. Its standard input
 is a pipe whose other end only the supervisor holds: when the supervisor dies, however it dies, the pipe closes and the
 process ends itself. Processes that outlive even that are ended at the next start, by id and start time.
@@ -19,12 +22,15 @@ import socket
 import sys
 import time
 from dataclasses import asdict, replace
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psutil
 
-from sandbox.fly import logs, machines
+from sandbox import illness
+from sandbox.fly import apps, logs, machines
+from sandbox.fly.light import LightMachine
 from sandbox.fly.machines import Check, State
 from sandbox.fly.tokens import parse_duration
 from sandbox.world import HOST, timestamp
@@ -45,15 +51,41 @@ IMAGES: Final = {
     "molecule-tenant": "sandbox.processes.tenant",
 }
 """What runs in a machine, by the repository of its image; any other image runs as the tenant."""
+BOOTING: Final = 4
+"""Machines that boot at the same time; the next one begins when one of them listens, has ended, or took too long."""
+LONGEST_BOOT: Final = 2.0
+"""Seconds after which a machine that does not listen yet lets the next one begin."""
+PROCESSES: Final = "tenant.processes"
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _LINE_LIMIT: Final = 1 << 20
+
+
+class Process(Protocol):
+    """What runs in a machine: a child process, or a `LightMachine`."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its id; `None` if it is no process of its own."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, negative for a signal; `None` while it runs."""
+
+    async def wait(self) -> int:
+        """Wait for its end and return the exit status."""
+
+    def send_signal(self, signal: int, /) -> None:
+        """Send it a signal. Raises `ProcessLookupError` if it has ended."""
+
+    def kill(self) -> None:
+        """End it at once. Raises `ProcessLookupError` if it has ended."""
 
 
 class Runtime:
     """What is known of a machine while the sandbox runs."""
 
     def __init__(self) -> None:
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: Process | None = None
         self.port: int | None = None
         self.transition: asyncio.Task[None] | None = None
         self.watch: asyncio.Task[None] | None = None
@@ -61,6 +93,10 @@ class Runtime:
         self.in_flight = 0
         """Requests that the proxy is handing to the process."""
         self.changed = asyncio.Event()
+        self.listening = asyncio.Event()
+        """Its process took a health check's connection, or has ended."""
+        self.recheck = asyncio.Event()
+        """Its health is to be checked now instead of when it is due."""
 
     def notify(self) -> None:
         """Wake everybody who waits for a change of the machine."""
@@ -75,26 +111,32 @@ class Supervisor:
         self._world = world
         self._runtimes: dict[str, Runtime] = {}
         self._closing = False
+        self._slots = asyncio.Semaphore(BOOTING)
+        self._heavy: set[str] = set()
+        """Tenants that are child processes, or are about to be."""
 
     def runtime(self, identifier: str) -> Runtime:
         """Return what is known of a machine."""
         return self._runtimes.setdefault(identifier, Runtime())
 
     def unhealthy(self) -> list[str]:
-        """Return `<app>/<id>` of each machine that should run and is not healthy."""
+        """Return `<app>/<id>` of each machine that should run and is not healthy, but for those that are to be ill."""
         return [
             f"{machine.app}/{machine.id}"
             for machine in machines.listing(self._world)
-            if machine.desired is State.STARTED and not machine.healthy
+            if machine.desired is State.STARTED
+            and not machine.healthy
+            and not illness.flag(self._world, machine.id).exists()
         ]
 
     # -- life of the sandbox ------------------------------------------------------------------------------------------
 
     async def resume(self) -> None:
         """End what an earlier server left behind, then boot every machine that should run."""
-        present = machines.listing(self._world)
+        present = sorted(machines.listing(self._world), key=lambda machine: machine.app == apps.TENANT)
         for machine in present:
             end_stale(machine)
+        illness.update(self._world, [machine for machine in present if machine.app == apps.TENANT])
         for machine in present:
             if machine.state is State.DESTROYING:
                 self.destroy(machine.id)
@@ -112,6 +154,13 @@ class Supervisor:
                 if task is not None:
                     task.cancel()
         await asyncio.gather(*(_end(runtime.process, signal.SIGTERM, KILL_TIMEOUT) for runtime in runtimes))
+
+    def examine(self) -> None:
+        """Let tenants be as ill as the settings want them, and check all at once."""
+        present = machines.listing(self._world, apps.TENANT)
+        illness.update(self._world, present)
+        for machine in present:
+            self.runtime(machine.id).recheck.set()
 
     # -- transitions --------------------------------------------------------------------------------------------------
 
@@ -209,6 +258,8 @@ class Supervisor:
             await asyncio.sleep(0.01)
         await _end(process, number, kill_timeout)
         runtime.process = runtime.port = None
+        self._heavy.discard(identifier)
+        runtime.listening.set()
         self._record_exit(identifier, process.returncode or 0, requested=True, restarting=False)
 
     async def _boot(self, identifier: str) -> None:
@@ -216,21 +267,46 @@ class Supervisor:
         machines.change(world, identifier, state=State.STARTING)
         runtime.notify()
         await asyncio.sleep(world.number("boot_time"))
-        machine = machines.get(world, identifier)
-        process, port = await self._execute(machine)
+        await self._slots.acquire()
+        try:
+            machine = machines.get(world, identifier)
+            if machine.app == apps.TENANT:
+                illness.update(world, [machine])
+            process, port = await self._execute(machine)
+        except BaseException:
+            self._slots.release()
+            raise
+        runtime.listening = asyncio.Event()
+        world.spawn(self._release(runtime.listening if machines.checks_of(machine.config) else None))
         runtime.process, runtime.port, runtime.draining = process, port, False
-        with contextlib.suppress(psutil.NoSuchProcess):
-            machines.change(
-                world, identifier, process=process.pid, process_started=psutil.Process(process.pid).create_time()
-            )
-        machines.change(world, identifier, state=State.STARTED, booted=machines.seal(world, machine.environment))
+        started: dict[str, Any] = {"process": None, "process_started": None}
+        if process.pid is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                started = {"process": process.pid, "process_started": psutil.Process(process.pid).create_time()}
+        machines.change(
+            world, identifier, state=State.STARTED, booted=machines.seal(world, machine.environment), **started
+        )
         machines.record_event(world, identifier, kind="start", status="started", source="flyd")
         runtime.notify()
         runtime.watch = world.spawn(self._watch(machine, process, port))
 
-    async def _execute(self, machine: Machine) -> tuple[asyncio.subprocess.Process, int]:
+    async def _release(self, listening: asyncio.Event | None) -> None:
+        """Let the next machine boot when this one listens."""
+        try:
+            if listening is not None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(listening.wait(), LONGEST_BOOT)
+        finally:
+            self._slots.release()
+
+    async def _execute(self, machine: Machine) -> tuple[Process, int]:
         repository = str(machine.config.get("image", "")).rsplit("/", 1)[-1].split("@")[0].split(":")[0]
-        module = IMAGES.get(repository, IMAGES["molecule-tenant"])
+        module = IMAGES.get(repository, IMAGES[apps.TENANT])
+        if module == IMAGES[apps.TENANT]:
+            if len(self._heavy - {machine.id}) >= self._world.number(PROCESSES):
+                self._heavy.discard(machine.id)
+                return await self._lighten(machine)
+            self._heavy.add(machine.id)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
             # Bound, not listening: connections are refused until the process itself listens.
             listener.bind((HOST, 0))
@@ -241,7 +317,7 @@ class Supervisor:
                 "-m",
                 module,
                 str(descriptor),
-                env=machine.environment | self._platform(port),
+                env=machine.environment | self._platform(machine, port),
                 cwd="/",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -252,34 +328,61 @@ class Supervisor:
             )
         return process, port
 
-    def _platform(self, port: int) -> dict[str, str]:
+    async def _lighten(self, machine: Machine) -> tuple[Process, int]:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.bind((HOST, 0))
+        port: int = listener.getsockname()[1]
+
+        def log(message: str) -> None:
+            logs.write(self._world, app=machine.app, machine=machine.id, region=machine.region, message=message)
+
+        light = LightMachine(
+            self._world,
+            consumer=f"{machine.app}/{machine.id}",
+            environment=machine.environment | {illness.FLAG: str(illness.flag(self._world, machine.id))},
+            listener=listener,
+            log=log,
+        )
+        try:
+            await light.listen()
+        except BaseException:
+            light.kill()
+            raise
+        return light, port
+
+    def _platform(self, machine: Machine, port: int) -> dict[str, str]:
         """Return what every process gets besides its machine's environment."""
-        return {
+        ill = {illness.FLAG: str(illness.flag(self._world, machine.id))} if machine.app == apps.TENANT else {}
+        return ill | {
             "PATH": os.defpath,
             "PYTHONPATH": str(_ROOT),
             "PYTHONUNBUFFERED": "1",
             "PORT": str(port),
             "FLY_FLAPS_BASE_URL": self._world.url("fly"),
-            "CONTROL_PLANE_DATABASE_URL": self._world.url("control-plane-database"),
+            "SANDBOX_RIG_URL": self._world.url("rig"),
             "NEON_API_BASE_URL": f"{self._world.url('neon')}/api/v2",
             "RESEND_API_URL": self._world.url("resend"),
             "STRIPE_API_BASE_URL": self._world.url("stripe"),
+            "TENANT_URL": self._world.url("tenant"),
         }
 
     # -- a running process --------------------------------------------------------------------------------------------
 
-    async def _watch(self, machine: Machine, process: asyncio.subprocess.Process, port: int) -> None:
-        checks = self._world.spawn(self._check(machine, port))
+    async def _watch(self, machine: Machine, process: Process, port: int) -> None:
+        checks = self._world.spawn(self._check(machine, process, port))
         reader = self._world.spawn(self._read(machine, process))
+        runtime = self.runtime(machine.id)
+        listening = runtime.listening
         try:
             returncode = await process.wait()
+            listening.set()
             await asyncio.wait([reader], timeout=1)  # its last words
         finally:
             checks.cancel()
-        runtime = self.runtime(machine.id)
         if self._closing or runtime.draining:
             return  # ended on the way down: the transition under way takes care of it
         runtime.process = runtime.port = None
+        self._heavy.discard(machine.id)
         policy = machine.config.get("restart") or {}
         restarts = machines.get(self._world, machine.id).restart_count
         wanted = {"no": False, "always": True}.get(str(policy.get("policy", "on-failure")), returncode != 0)
@@ -327,9 +430,9 @@ class Supervisor:
         )
         self.runtime(identifier).notify()
 
-    async def _read(self, machine: Machine, process: asyncio.subprocess.Process) -> None:
-        if process.stdout is None:
-            raise AssertionError(machine.id)
+    async def _read(self, machine: Machine, process: Process) -> None:
+        if not isinstance(process, asyncio.subprocess.Process) or process.stdout is None:
+            return  # a light machine hands its lines over
         while True:
             try:
                 line = await process.stdout.readline()
@@ -342,7 +445,7 @@ class Supervisor:
 
     # -- health checks ------------------------------------------------------------------------------------------------
 
-    async def _check(self, machine: Machine, port: int) -> None:
+    async def _check(self, machine: Machine, process: Process, port: int) -> None:
         """Check one version's process until cancelled.
 
         While the process is not listening yet, a refused connection is no result but tried again soon, for one check
@@ -351,17 +454,24 @@ class Supervisor:
         wanted = machines.checks_of(machine.config)
         if not wanted:
             return
-        began = time.monotonic()
+        began, runtime = time.monotonic(), self.runtime(machine.id)
+        known: dict[str, tuple[str, str]] = {}
         while True:
             interval = self._world.number("check_interval")
             booting = False
+            runtime.recheck.clear()
             for name, check in sorted(wanted.items()):
-                status, output = await _probe(port, check)
-                if output == _REFUSED and time.monotonic() - began < interval:
+                result = await _probe(process, port, check)
+                if result[1] == _REFUSED and time.monotonic() - began < interval:
                     booting = True
-                else:
-                    self._record_check(machine, name, status, output)
-            await asyncio.sleep(min(0.05, interval) if booting else interval)
+                elif known.get(name) != result:
+                    # Asked for the machine only when there is news: there may be a thousand of them.
+                    self._record_check(machine, name, *result)
+                    known[name] = result
+            if not booting:
+                runtime.listening.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(runtime.recheck.wait(), min(0.05, interval) if booting else interval)
 
     def _record_check(self, machine: Machine, name: str, status: str, output: str) -> None:
         current = machines.get(self._world, machine.id)
@@ -387,9 +497,12 @@ class Supervisor:
 _REFUSED: Final = "connect: connection refused"
 
 
-async def _probe(port: int, check: dict[str, Any]) -> tuple[str, str]:
+async def _probe(process: Process, port: int, check: dict[str, Any]) -> tuple[str, str]:
     """Carry a check out and return its status and output."""
     try:
+        if isinstance(process, LightMachine) and check.get("path") == "/health":
+            answered, said = process.health()
+            return "passing" if answered == HTTPStatus.OK else "critical", said
         async with asyncio.timeout(_seconds(check.get("timeout"), 2.0)):
             reader, writer = await asyncio.open_connection(HOST, port)
             try:
@@ -423,7 +536,7 @@ def _seconds(value: Any, default: float) -> float:  # noqa: ANN401 - a Go durati
     return default
 
 
-async def _end(process: asyncio.subprocess.Process | None, number: int, kill_timeout: float) -> None:
+async def _end(process: Process | None, number: int, kill_timeout: float) -> None:
     """End a process: the signal, and after the timeout SIGKILL."""
     if process is None or process.returncode is not None:
         return

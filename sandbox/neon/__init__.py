@@ -3,10 +3,12 @@
 - `wire`: what every answer has in common; authentication, rate limits, pages.
 - `accounts`: users, organizations, API keys.
 - `projects`, `roles`: projects, branches, computes, operations; roles and their passwords.
+- `computes`: the databases and roles of a real PostgreSQL behind them.
 
-Deviations from Neon: no database stands behind a branch yet, every branch has one database `neondb`, no compute ever
-idles, and a project is created with what the first branch needs. `GET /projects` does not insist on `org_id`. Of the
-calls that this description does not list none is there (404).
+Deviations from Neon: every branch has one database `neondb`, which a child does not copy, no compute ever idles, and a
+project is created with what the first branch needs. `GET /projects` does not insist on `org_id`. Of the calls that this
+description does not list none is there (404). See also `roles` for connection URIs, `computes` for names and for branches
+that share a database.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from sandbox.neon import accounts, projects, roles, settings, wire
+from sandbox.neon import accounts, computes, projects, roles, settings, wire
 
 if TYPE_CHECKING:
     from sandbox.world import World
@@ -27,18 +29,21 @@ PROJECT: Final = "cool-sea-89357706"
 OPERATOR: Final = accounts.User(
     id="7a2c1f7e-52a4-4bd4-9d3e-0b1f0a6c1e11", name="Molecule Operator", email="operator@molecule.example"
 )
+OWNER: Final = roles.OWNER
 COLLEAGUE: Final = accounts.User(
     id="c4e0b7d2-9f0b-4f0e-8a55-6f0d2f5b7a22", name="Molecule Colleague", email="colleague@molecule.example"
 )
 """A member of the organization who is not its admin."""
 HAND_MADE: Final = "molecule-cp production"
+CONTROL_PLANE_ROLE: Final = "molecule_cp"
+"""What the control plane connects as: not the owner of its tables, so that another role can take its place."""
 
 __all__ = ["application", "inspect", "install", "seed", "settings"]
 
 
 def install(world: World) -> None:
     """Create all tables."""
-    for module in (wire, accounts, projects, roles):
+    for module in (wire, accounts, projects, roles, computes):
         module.install(world)
 
 
@@ -50,16 +55,21 @@ def application(world: World) -> Starlette:
     )
 
 
-def seed(world: World) -> str:
-    """Fill a new world and return the organization key that molecule-cp holds, which somebody made by hand.
+def seed(world: World) -> dict[str, str]:
+    """Fill a new world and return molecule-cp's secrets: an organization key that somebody made by hand, and a URI.
 
     Keeps `NEON_API_KEY` (the operator's personal key, an admin's) and `NEON_MEMBER_API_KEY` (a member's, for tests).
     """
     accounts.add_organization(world, identifier=ORGANIZATION, name="Molecule AI")
     accounts.add_user(world, OPERATOR, organization=ORGANIZATION, role=accounts.ADMIN)
     accounts.add_user(world, COLLEAGUE, organization=ORGANIZATION, role=accounts.MEMBER)
-    projects.add_project(
-        world, project=PROJECT, name="molecule-cp", organization=ORGANIZATION, branch_name="production"
+    branch = projects.add_project(
+        world,
+        project=PROJECT,
+        name="molecule-cp",
+        organization=ORGANIZATION,
+        branch_name="production",
+        more_roles=[CONTROL_PLANE_ROLE],
     )
     for user, kept in ((OPERATOR, "NEON_API_KEY"), (COLLEAGUE, "NEON_MEMBER_API_KEY")):
         _, value = accounts.mint(world, name=f"laptop of {user.name}", kind=wire.Kind.PERSONAL, owner=user.id)
@@ -67,7 +77,17 @@ def seed(world: World) -> str:
     _, value = accounts.mint(
         world, name=HAND_MADE, kind=wire.Kind.ORGANIZATION, owner=OPERATOR.id, organization=ORGANIZATION
     )
-    return value
+    return {"NEON_API_KEY": value, "DATABASE_URL": roles.uri(world, branch=branch.id, role=CONTROL_PLANE_ROLE)}
+
+
+def add_tenants(world: World, slugs: list[str]) -> dict[str, tuple[str, str]]:
+    """Create the branches of tenants that a sandbox begins with; returns ids and URIs by slug."""
+    return projects.add_shared(world, PROJECT, slugs)
+
+
+async def resume(world: World) -> None:
+    """Make PostgreSQL what it should be by now, and see to what becomes due later."""
+    await world.component(computes.Computes).settle()
 
 
 def inspect(world: World) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse, Response
 
-from sandbox.neon import accounts, roles, settings
+from sandbox import postgres
+from sandbox.neon import accounts, computes, roles, settings
+from sandbox.neon.computes import Action, Computes
 from sandbox.neon.wire import OUTSIDE_PROJECT, Call, Kind, NeonError, identifier, iso, named
 from sandbox.world import timestamp
 
@@ -165,18 +167,19 @@ def start(
 
 
 def refuse_while_busy(world: World, project: str) -> None:
-    """Raise `NeonError` 423 while an operation of the project is not over."""
+    """Raise `NeonError` 423 while an operation of the project is not over, or what it does is not done."""
     busy = world.database.execute(
         "SELECT 1 FROM neon_operations WHERE project = ? AND finishes_at > ?", (project, timestamp(world.now()))
     ).fetchone()
-    if busy is not None:
+    if busy is not None or computes.pending(world, project=project):
         raise NeonError(423, LOCKED)
 
 
 def operation_json(world: World, each: Operation) -> dict[str, Any]:
     """Return an operation as the API shows it."""
     now = world.now()
-    status = "scheduling" if now < each.starts_at else "running" if now < each.finishes_at else each.outcome
+    running = now < each.finishes_at or computes.pending(world, operation=each.id)
+    status = "scheduling" if now < each.starts_at else "running" if running else each.outcome
     elapsed = max(min(now, each.finishes_at) - each.starts_at, timedelta())
     document: dict[str, Any] = {
         "id": each.id,
@@ -275,9 +278,16 @@ def project_json(project: Project) -> dict[str, Any]:
 
 
 def add_project(
-    world: World, *, project: str, name: str, organization: str, branch_name: str, store_passwords: bool = True
+    world: World,
+    *,
+    project: str,
+    name: str,
+    organization: str,
+    branch_name: str,
+    store_passwords: bool = True,
+    more_roles: Sequence[str] = (),
 ) -> Branch:
-    """Create a project with its default branch, which has a compute, a role and a database."""
+    """Create a project with its default branch, which has a compute, a role (or more) and a database."""
     with world.database:
         world.database.execute(
             "INSERT INTO neon_projects VALUES (?, ?, ?, ?, ?)",
@@ -285,8 +295,25 @@ def add_project(
         )
     branch = _add_branch(world, project=project, parent=None, name=branch_name, ready_at=world.now())
     _add_endpoint(world, branch)
-    roles.add(world, branch=branch.id, name=roles.OWNER)
+    for role in (roles.OWNER, *more_roles):
+        roles.add(world, branch=branch.id, name=role)
+    _create_compute(world, branch)
     return branch
+
+
+def add_shared(world: World, project: str, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Create branches of these names that share one database (`computes.py`), at once.
+
+    Returns their ids and their owners' URIs, by name.
+    """
+    parent = next(branch.id for branch in branches(world, project) if branch.default)
+    made = {name: _add_branch(world, project=project, parent=parent, name=name, ready_at=world.now()) for name in names}
+    for branch in made.values():
+        _add_endpoint(world, branch)
+        roles.copy(world, source=parent, target=branch.id)
+    password = roles.password(world, roles.get(world, branch=parent, name=roles.OWNER))
+    computes.add_shared(world, [branch.id for branch in made.values()], password)
+    return {name: (branch.id, roles.uri(world, branch=branch.id, role=roles.OWNER)) for name, branch in made.items()}
 
 
 async def list_projects(call: Call) -> Response:
@@ -319,6 +346,7 @@ async def create_project(call: Call) -> Response:
         branch_name="main",
         store_passwords=bool(wanted.get("store_passwords", True)),
     )
+    await call.world.component(Computes).settle()
     started = start(call.world, new, ["create_timeline", "start_compute"], branch=branch.id)
     project = next(project for project in visible(call) if project.id == new)
     return JSONResponse({"project": project_json(project), **_contents(call.world, branch, started)}, 201)
@@ -433,9 +461,9 @@ def endpoint_rows(world: World, project: str, branch: str | None = None) -> list
     ).fetchall()
 
 
-def endpoint_host(endpoint: str, *, pooled: bool = False) -> str:
-    """Return the host name that clients of a compute connect to."""
-    return f"{endpoint}{'-pooler' if pooled else ''}.{HOSTS}"
+def endpoint_host(endpoint: str) -> str:
+    """Return the host name that clients of a compute connect to at Neon; see `roles.py`."""
+    return f"{endpoint}.{HOSTS}"
 
 
 def endpoint_json(row: sqlite3.Row) -> dict[str, Any]:
@@ -465,6 +493,34 @@ def endpoint_json(row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
+def _create_compute(world: World, branch: Branch) -> None:
+    """Let a new branch have its database and roles at once, whatever its operations are said to take."""
+    names = [role.name for role in roles.listing(world, branch.id)]
+    computes.enqueue(
+        world,
+        Action.CREATE_BRANCH,
+        project=branch.project,
+        branch=branch.id,
+        roles=names,
+        operation=None,
+        due=world.now(),
+    )
+
+
+def _enqueue(world: World, action: Action, branch: Branch, names: list[str], last: Operation) -> None:
+    """Record what becomes of roles when an operation is over; nothing if it is to end badly."""
+    if last.outcome in computes.EFFECTIVE:
+        computes.enqueue(
+            world,
+            action,
+            project=branch.project,
+            branch=branch.id,
+            roles=names,
+            operation=last.id,
+            due=last.finishes_at,
+        )
+
+
 def _contents(world: World, branch: Branch, started: Sequence[Operation]) -> dict[str, Any]:
     """Return what the creation of a project and of a branch have in common."""
     endpoints = endpoint_rows(world, branch.project, branch.id)
@@ -485,8 +541,7 @@ def _contents(world: World, branch: Branch, started: Sequence[Operation]) -> dic
             }
         ],
         "connection_uris": [
-            {"connection_uri": roles.uri(world, branch=branch.id, role=roles.OWNER, host=endpoint_host(row["id"]))}
-            for row in endpoints
+            {"connection_uri": roles.uri(world, branch=branch.id, role=roles.OWNER)} for _ in endpoints
         ],
     }
 
@@ -513,7 +568,7 @@ async def create_branch(call: Call) -> Response:
     name = named(wanted.get("name", _identifier("br")), "branch.name", longest=LONGEST_BRANCH_NAME)
     if any(branch.name == name for branch in existing):
         raise NeonError(409, "branch with the provided name already exists")
-    computes = body.get("endpoints") or []
+    with_compute = bool(body.get("endpoints"))
     seconds = call.world.number(settings.OPERATION_SECONDS)
     branch = _add_branch(
         call.world,
@@ -523,9 +578,11 @@ async def create_branch(call: Call) -> Response:
         ready_at=call.world.now() + timedelta(seconds=seconds),
     )
     roles.copy(call.world, source=parent.id, target=branch.id)
-    endpoint = _add_endpoint(call.world, branch) if computes else None
-    actions = ["create_branch", *(["start_compute"] if computes else [])]
+    endpoint = _add_endpoint(call.world, branch) if with_compute else None
+    actions = ["create_branch", *(["start_compute"] if with_compute else [])]
     started = start(call.world, project.id, actions, branch=branch.id, endpoint=endpoint)
+    _create_compute(call.world, branch)
+    await call.world.component(Computes).settle()
     return JSONResponse(_contents(call.world, branch, started), 201)
 
 
@@ -544,14 +601,17 @@ async def delete_branch(call: Call) -> Response:
     if any(other.parent == branch.id for other in branches(call.world, project.id)):
         raise NeonError(422, "cannot delete branch that has children")
     refuse_while_busy(call.world, project.id)
-    computes = endpoint_rows(call.world, project.id, branch.id)
+    endpoints = endpoint_rows(call.world, project.id, branch.id)
+    names = [role.name for role in roles.listing(call.world, branch.id)]
     shown = branch_json(call.world, branch)
     with call.world.database:
         for table in ("neon_roles", "neon_endpoints"):
             call.world.database.execute(f"DELETE FROM {table} WHERE branch = ?", (branch.id,))  # noqa: S608 - both above
         call.world.database.execute("DELETE FROM neon_branches WHERE id = ?", (branch.id,))
-    actions = [*("suspend_compute" for _ in computes), "delete_timeline"]
+    actions = [*("suspend_compute" for _ in endpoints), "delete_timeline"]
     started = start(call.world, project.id, actions, branch=branch.id)
+    _enqueue(call.world, Action.DELETE_BRANCH, branch, names, started[-1])
+    await call.world.component(Computes).settle()
     return JSONResponse({"branch": shown, "operations": [operation_json(call.world, each) for each in started]})
 
 
@@ -606,10 +666,12 @@ async def get_role(call: Call) -> Response:
     return JSONResponse({"role": roles.role_json(roles.get(call.world, branch=branch.id, name=call.path("role")))})
 
 
-def _changed_role(call: Call, branch: Branch, name: str, password: str, status: int) -> Response:
+async def _changed_role(call: Call, branch: Branch, name: str, password: str, status: int) -> Response:
     """Answer with the new password: its only showing, and usable when the operation is over."""
     endpoint = next((row["id"] for row in endpoint_rows(call.world, branch.project, branch.id)), None)
     started = start(call.world, branch.project, ["apply_config"], branch=branch.id, endpoint=endpoint)
+    _enqueue(call.world, Action.SET_ROLE, branch, [name], started[-1])
+    await call.world.component(Computes).settle()
     role = roles.role_json(roles.get(call.world, branch=branch.id, name=name))
     return JSONResponse(
         {
@@ -628,8 +690,10 @@ async def create_role(call: Call) -> Response:
     name = named((body.get("role") or {}).get("name"), "role.name", longest=roles.LONGEST_NAME)
     if any(role.name == name for role in roles.listing(call.world, branch.id)):
         raise NeonError(409, "role already exists")
+    if name in postgres.RESERVED_ROLES or name.startswith("pg_"):
+        raise NeonError(400, "role name is reserved")
     password = roles.add(call.world, branch=branch.id, name=name)
-    return _changed_role(call, branch, name, password, 201)
+    return await _changed_role(call, branch, name, password, 201)
 
 
 async def delete_role(call: Call) -> Response:
@@ -641,8 +705,12 @@ async def delete_role(call: Call) -> Response:
         return Response(status_code=204)
     if name == roles.OWNER:
         raise NeonError(422, f"role {name} owns databases")
+    if computes.owns_objects(call.world, branch=branch.id, role=name):
+        raise NeonError(422, f"role {name} owns objects")
     roles.delete(call.world, branch=branch.id, name=name)
     started = start(call.world, project.id, ["apply_config"], branch=branch.id)
+    _enqueue(call.world, Action.DROP_ROLE, branch, [name], started[-1])
+    await call.world.component(Computes).settle()
     return JSONResponse(
         {"role": roles.role_json(role), "operations": [operation_json(call.world, each) for each in started]}
     )
@@ -653,7 +721,7 @@ async def reset_password(call: Call) -> Response:
     project = project_of(call, write=True)
     branch, name = branch_of(call, project), call.path("role")
     roles.get(call.world, branch=branch.id, name=name)
-    return _changed_role(call, branch, name, roles.reset(call.world, branch=branch.id, name=name), 200)
+    return await _changed_role(call, branch, name, roles.reset(call.world, branch=branch.id, name=name), 200)
 
 
 async def reveal_password(call: Call) -> Response:
@@ -678,15 +746,13 @@ async def connection_uri(call: Call) -> Response:
     default = next(branch.id for branch in branches(call.world, project.id) if branch.default)
     branch = branch_of(call, project, call.query("branch_id") or default)
     wanted = call.query("endpoint_id")
-    computes = [row["id"] for row in endpoint_rows(call.world, project.id, branch.id) if wanted in {"", row["id"]}]
-    if not computes:
+    if not any(wanted in {"", row["id"]} for row in endpoint_rows(call.world, project.id, branch.id)):
         raise NeonError(404, "endpoint not found")
     if database != roles.DATABASE:
         raise NeonError(404, "database not found")
     roles.get(call.world, branch=branch.id, name=name)
     _refuse_without_passwords(project)
-    host = endpoint_host(computes[0], pooled=call.query("pooled").lower() == "true")
-    return JSONResponse({"uri": roles.uri(call.world, branch=branch.id, role=name, host=host)})
+    return JSONResponse({"uri": roles.uri(call.world, branch=branch.id, role=name)})
 
 
 _BRANCH: Final = "/projects/{project}/branches/{branch}"

@@ -1,8 +1,10 @@
-"""PostgreSQL roles of branches, as records: their passwords are sealed and open no database yet.
+"""PostgreSQL roles of branches as the API knows them; what PostgreSQL knows of them is made in `computes.py`.
 
 Contract: providers.md section 1, "Postgres role passwords". A password is stored, and so revealed and part of the
-connection URI, from the moment of the reset; that the old one is good until the operation is over has nothing here
-that could show it.
+connection URI, from the moment of the reset, though only the old one is good until the operation is over.
+
+Deviation: a connection URI names 127.0.0.1 instead of the compute's host, has no TLS, and there is no pooler: with
+`pooled=true` it is the same. What it calls database and role is told in `computes.py`.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from sandbox import postgres
+from sandbox.neon import computes
 from sandbox.neon.wire import NeonError, iso
-from sandbox.world import timestamp
+from sandbox.world import HOST, timestamp
 
 if TYPE_CHECKING:
     from sandbox.world import World
 
-OWNER: Final = "neondb_owner"
-"""The role that every project begins with; it owns `DATABASE`."""
-DATABASE: Final = "neondb"
+OWNER: Final = computes.OWNER
+DATABASE: Final = computes.DATABASE
 LONGEST_NAME: Final = 63
 """Bytes."""
 
@@ -120,11 +123,12 @@ def password(world: World, role: Role) -> str:
     return world.unseal(role.sealed_password).decode()
 
 
-def uri(world: World, *, branch: str, role: str, host: str) -> str:
+def uri(world: World, *, branch: str, role: str) -> str:
     """Return the connection URI of a role, which holds its password. Raises `NeonError` 404."""
     secret = password(world, get(world, branch=branch, name=role))
-    name = urllib.parse.quote(role, safe="")
-    return f"postgresql://{name}:{secret}@{host}/{DATABASE}?sslmode=require&channel_binding=require"
+    name = urllib.parse.quote(computes.role_name(world, branch, role), safe="")
+    address = f"{HOST}:{world.port(postgres.SERVICE)}"
+    return f"postgresql://{name}:{secret}@{address}/{computes.database_name(world, branch)}?sslmode=disable"
 
 
 def role_json(role: Role) -> dict[str, Any]:

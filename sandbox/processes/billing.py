@@ -1,7 +1,7 @@
 """The control plane's billing: checkout pages, and what Stripe tells it (contract: control-plane.md).
 
 Stripe is called with this process's own STRIPE_API_KEY, and deliveries are believed if they are signed with its own
-STRIPE_WEBHOOK_SECRET. Without one of them billing is disabled: 503. Standard library only, like all of the process.
+STRIPE_WEBHOOK_SECRET. Without one of them billing is disabled: 503.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
+from sandbox.processes.database import DatabaseError
 from sandbox.processes.service import MAX_BODY, call, log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    Database = Callable[..., tuple[int, Any]]
-    """`control_plane.database`."""
+    from sandbox.processes.database import Database
+
     Answer = tuple[int, dict[str, Any]]
     """Status and JSON."""
 
@@ -65,8 +66,8 @@ def checkout(body: Mapping[str, Any], database: Database) -> Answer:
     urls = {name: str(body.get(name) or "") for name in ("success_url", "cancel_url")}
     if any(urllib.parse.urlsplit(url).scheme not in {"http", "https"} for url in urls.values()):
         return 400, {"error": "success_url and cancel_url must be URLs"}
-    status, organization = database("GET", f"/organizations/{urllib.parse.quote(slug, safe='')}")
-    if status != 200:  # noqa: PLR2004
+    organization = database.find(slug)
+    if organization is None:
         return 404, {"error": "org not found"}
     try:
         session = _created(
@@ -85,6 +86,8 @@ def checkout(body: Mapping[str, Any], database: Database) -> Answer:
                 "line_items[0][price_data][product_data][name]": f"Molecule {plan}",
             },
         )
+    except DatabaseError:
+        raise
     except (OSError, BillingError) as error:
         log(f"checkout {slug} failed: {type(error).__name__}")
         return 502, {"error": f"billing provider: {error}"}
@@ -102,37 +105,35 @@ def _created(path: str, form: Mapping[str, str], *, idempotency_key: str | None 
 
 def _customer(organization: Mapping[str, Any], database: Database) -> str:
     """Return the organization's customer at Stripe, making it at its first checkout."""
-    path = f"/customers/{organization['id']}"
-    status, known = database("GET", path)
-    if status == 200:  # noqa: PLR2004
-        return str(known["customer"])
+    known = database.customer(organization["id"])
+    if known is not None:
+        return known
     created = _created(
         "/v1/customers",
         {"name": organization["name"], "metadata[org_slug]": organization["slug"]},
         idempotency_key=f"customer-{organization['id']}",
     )
-    database("PUT", path, {"customer": created["id"]})
+    database.set_customer(organization["id"], created["id"])
     return str(created["id"])
 
 
 def forget_customer(organization: Mapping[str, Any], database: Database) -> bool:
     """Delete an organization's customer at Stripe, if it has one (GDPR); `False` if it must be tried again."""
-    path, slug = f"/customers/{organization['id']}", organization["slug"]
-    status, known = database("GET", path)
-    if status == 404:  # noqa: PLR2004
+    slug, known = organization["slug"], database.customer(organization["id"])
+    if known is None:
         return True
     if "STRIPE_API_KEY" not in os.environ:
         log(f"purge {slug} failed: it has a customer at Stripe, and billing is disabled")
         return False
     try:
-        status, _ = stripe("DELETE", f"/v1/customers/{known['customer']}")
+        status, _ = stripe("DELETE", f"/v1/customers/{known}")
     except OSError as error:
         log(f"purge {slug} failed: {error}")
         return False
     if status not in {200, 404}:
         log(f"purge {slug} failed: Stripe answered {status} to the deletion of its customer")
         return False
-    database("DELETE", path)
+    database.set_customer(organization["id"], None)
     return True
 
 
@@ -153,10 +154,8 @@ def receive(body: bytes | None, signature: str, database: Database) -> Answer:
         identifier, type_ = event["id"], event["type"]
     except (ValueError, KeyError, TypeError):
         return 400, {"error": "invalid payload"}
-    status, _ = database("POST", "/events", {"id": str(identifier), "type": str(type_)})
-    if status not in {200, 201}:
-        return 500, {"error": "the event was not recorded"}
-    log(f"POST /webhooks/stripe: {identifier} {type_} {'accepted' if status == 201 else 'known already'}")  # noqa: PLR2004
+    new = database.record_event(str(identifier), str(type_))
+    log(f"POST /webhooks/stripe: {identifier} {type_} {'accepted' if new else 'known already'}")
     return 200, {"received": True}
 
 

@@ -2,8 +2,14 @@
 
 Provisioning is real: it creates the tenant's branch at Neon and its machine at Fly with the NEON_API_KEY and the
 FLY_API_TOKEN of this process's own environment, and a purge deletes both and sends a confirmation through Resend.
-What has to do with Stripe is in `billing.py`.
-`GET /health` touches nothing: a 200 is no proof that a secret works.
+What has to do with Stripe is in `billing.py`, what it keeps in PostgreSQL, with DATABASE_URL, in `database.py`.
+`GET /health` touches nothing: a 200 is no proof that a secret works. Whatever else is asked for is answered 503 if the
+database cannot be asked, and 500 if an organization's columns do not decrypt with SECRETS_ENCRYPTION_KEY. With a key
+that is none the process does not start.
+
+`POST /cp/admin/tenants/{slug}/reprovision {"confirm": slug}` gives an organization a fresh branch and a fresh machine in
+place of those that it has: 202, and its status tells the end; 409 while it is being provisioned. Neither that nor a
+purge decrypts anything: both work for an organization whose columns were encrypted with a key that is lost.
 
 Without NEON_PROJECT_ID (a machine of a sandbox that had no Neon) organizations get no branch; without RESEND_API_KEY
 no mail is sent, as the runbook says ("DisabledProvider silently no-ops").
@@ -11,6 +17,7 @@ no mail is sent, as the runbook says ("DisabledProvider silently no-ops").
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import os
@@ -21,21 +28,19 @@ import time
 import urllib.parse
 import uuid
 from http.cookies import SimpleCookie
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sandbox.processes import billing
+from sandbox.processes import billing, encryption, tenant_data, tenant_machine
+from sandbox.processes.database import Database, DatabaseError, attempt
 from sandbox.processes.service import Handler, call, log, run
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
 SLUG = re.compile(r"[a-z][a-z0-9-]{2,31}")
-TENANT_APP = "molecule-tenant"
-TENANT_IMAGE = f"registry.fly.io/{TENANT_APP}:latest"
+TENANT_APP = tenant_machine.APP
 PROVISIONING_TIMEOUT = 60
 """Seconds within which a tenant's machine must have started."""
-TENANT_ENVIRONMENT = {
-    "TENANT_REDIS_URL": "REDIS_URL",
-    "SECRETS_ENCRYPTION_KEY": "SECRETS_ENCRYPTION_KEY",
-}
-"""What a tenant's machine gets from this environment, and under which name."""
 
 NEON_PATIENCE = 30.0
 """Seconds that a write waits while others' operations run on the project (423)."""
@@ -48,9 +53,25 @@ DEFAULT_OWNER_EMAIL = "delivered@resend.dev"
 unhealthy = threading.Event()
 
 
-def database(method: str, path: str, document: object = None) -> tuple[int, Any]:
-    """Call the database; raises `OSError` if there is no answer."""
-    return call(os.environ["CONTROL_PLANE_DATABASE_URL"], method, path, document=document)
+@functools.cache
+def database() -> Database:
+    """Return this process's database. `main` has looked at the key."""
+    return Database(
+        os.environ.get("DATABASE_URL", ""), encryption_key(hexadecimal=_switches()["key_encoding"] == "hex")
+    )
+
+
+@functools.cache
+def _switches() -> dict[str, Any]:
+    """Return what this process is to play (`rig.py`), as it was at its boot."""
+    _, switches = call(os.environ["SANDBOX_RIG_URL"], "GET", "/switches")
+    found: dict[str, Any] = switches
+    return found
+
+
+def encryption_key(*, hexadecimal: bool) -> bytes:
+    """Return the key of the encrypted columns. Raises `ValueError`."""
+    return encryption.load_key(os.environb.get(b"SECRETS_ENCRYPTION_KEY", b""), hexadecimal=hexadecimal)
 
 
 def fly(method: str, path: str, document: object = None, *, timeout: float = 15.0) -> tuple[int, Any]:
@@ -85,18 +106,50 @@ class ProvisioningError(Exception):
     """The tenant's branch or machine could not be had."""
 
 
-def provision(organization: dict[str, Any]) -> None:
-    """Create the organization's branch and machine, wait until the latter runs, and record the outcome."""
+def provision(organization: dict[str, Any], *, anew: bool = False) -> None:
+    """Create the organization's branch and machine, wait until the latter runs, and record the outcome.
+
+    With `anew` whatever it has of either is deleted first, recorded or not: an attempt before may have been interrupted.
+    """
     slug = organization["slug"]
     try:
+        if anew:
+            _clear(organization)
         machine = _create_machine(organization, _create_branch(organization))
         _wait_started(machine)
     except (OSError, ProvisioningError) as error:
         log(f"provisioning failed: {slug}: {error}")
-        database("PATCH", f"/organizations/{slug}", {"status": "failed"})
+        attempt(f"provision {slug}", database().set_status, slug, "failed")
         return
     log(f"provision {slug}: machine {machine} runs")
-    database("PATCH", f"/organizations/{slug}", {"status": "running"})
+    attempt(f"provision {slug}", database().set_status, slug, "running")
+
+
+def _clear(organization: dict[str, Any]) -> None:
+    """Delete an organization's machines and branches, and forget them."""
+    slug, path = organization["slug"], f"/v1/apps/{TENANT_APP}/machines"
+    status, found = fly("GET", f"{path}?metadata.{tenant_machine.ORGANIZATION}={slug}")
+    if status != 200:  # noqa: PLR2004
+        raise ProvisioningError(f"Fly answered {status} to the question for the machines of {slug}")
+    for machine in {organization["machine"], *(machine["id"] for machine in found)} - {None}:
+        status, _ = fly("DELETE", f"{path}/{machine}?force=true")
+        if status not in {200, 404}:
+            raise ProvisioningError(f"Fly answered {status} to the deletion of machine {machine}")
+        # Until it is gone its name is taken.
+        wait = f"{path}/{machine}/wait?state=destroyed&timeout={PROVISIONING_TIMEOUT}"
+        status, _ = fly("GET", wait, timeout=PROVISIONING_TIMEOUT + 5)
+        if status not in {200, 404}:
+            raise ProvisioningError(f"Fly answered {status} to the wait for the end of machine {machine}")
+    if "NEON_PROJECT_ID" in os.environ:
+        status, answer = neon("GET", f"/branches?search={slug}&limit=1000")
+        if status != 200:  # noqa: PLR2004
+            raise ProvisioningError(f"Neon answered {status} to the question for the branch of {slug}")
+        named = {branch["id"] for branch in answer["branches"] if branch["name"] == slug}
+        for branch in {organization["branch"], *named} - {None}:
+            status, _ = neon("DELETE", f"/branches/{branch}")
+            if status not in {200, 204, 404}:
+                raise ProvisioningError(f"Neon answered {status} to the deletion of branch {branch}")
+    database().forget_instance(slug)
 
 
 def _create_branch(organization: dict[str, Any]) -> str | None:
@@ -107,39 +160,33 @@ def _create_branch(organization: dict[str, Any]) -> str | None:
     status, created = neon("POST", "/branches", {"branch": {"name": slug}, "endpoints": [{"type": "read_write"}]})
     if status != 201:  # noqa: PLR2004
         raise ProvisioningError(f"Neon answered {status} to the creation of a branch")
-    # At once: a purge must find the branch whatever comes after.
-    database("PATCH", f"/organizations/{slug}", {"branch": created["branch"]["id"]})
     url: str = created["connection_uris"][0]["connection_uri"]
+    # At once: a purge must find the branch whatever comes after.
+    if not database().set_instance(slug, branch=created["branch"]["id"], database_url=url):
+        _delete_instance(slug, {"branch": created["branch"]["id"]})
+        raise ProvisioningError("it was deleted meanwhile")
     return url
 
 
 def _create_machine(organization: dict[str, Any], database_url: str | None) -> str:
-    environment = {"MOLECULE_ORG_ID": organization["id"], "PORT": "8080"}
-    if database_url is not None:
-        environment["DATABASE_URL"] = database_url
-    for ours, theirs in TENANT_ENVIRONMENT.items():
-        if ours in os.environ:
-            environment[theirs] = os.environ[ours]
+    slug = organization["slug"]
     status, machine = fly(
         "POST",
         f"/v1/apps/{TENANT_APP}/machines",
-        {
-            "name": f"tenant-{organization['slug']}",
-            "config": {
-                "image": TENANT_IMAGE,
-                "env": environment,
-                "metadata": {"molecule_org": organization["slug"]},
-                "checks": {"health": {"type": "http", "port": 8080, "path": "/health", "interval": "15s",
-                                      "timeout": "2s"}},
-                "restart": {"policy": "on-failure", "max_retries": 10},
-            },
-        },
-    )  # fmt: skip
+        tenant_machine.request(
+            slug=slug,
+            organization=organization["id"],
+            database_url=database_url,
+            control_plane=os.environ,
+        ),
+    )
     if status != 200:  # noqa: PLR2004
         raise ProvisioningError(f"Fly answered {status} to the creation of a machine")
     # At once: a purge must find the machine even if it never starts.
-    database("PATCH", f"/organizations/{organization['slug']}", {"machine": machine["id"]})
     identifier: str = machine["id"]
+    if not database().set_instance(slug, machine=identifier, redis_url=os.environ.get("TENANT_REDIS_URL")):
+        _delete_instance(slug, {"machine": identifier})
+        raise ProvisioningError("it was deleted meanwhile")
     return identifier
 
 
@@ -155,35 +202,33 @@ def _wait_started(machine: str) -> None:
 
 def purge(organization: dict[str, Any]) -> bool:
     """Delete everything of an organization; `False` if it must be tried again."""
-    slug, machine = organization["slug"], organization["machine"]
-    if machine is not None:
-        try:
-            status, _ = fly("DELETE", f"/v1/apps/{TENANT_APP}/machines/{machine}?force=true")
-        except OSError as error:
-            log(f"purge {slug} failed: {error}")
-            return False
-        if status not in {200, 404}:
-            log(f"purge {slug} failed: Fly answered {status} to the deletion of machine {machine}")
-            return False
-    if not _delete_branch(slug, organization["branch"]) or not billing.forget_customer(organization, database):
+    slug = organization["slug"]
+    if not _delete_instance(slug, organization) or not billing.forget_customer(organization, database()):
         return False
-    database("DELETE", f"/organizations/{slug}")
+    last = database().delete(slug)
+    if last is not None:  # what a provisioning under way has made since
+        _delete_instance(slug, {name: last[name] for name in last if last[name] != organization[name]})
     log(f"purge {slug}: done")
     confirm_purge(organization)
     return True
 
 
-def _delete_branch(slug: str, branch: str | None) -> bool:
-    """Delete an organization's branch, if it has one; `False` if it must be tried again."""
-    if branch is None or "NEON_PROJECT_ID" not in os.environ:
-        return True
+def _delete_instance(slug: str, instance: Mapping[str, str | None]) -> bool:
+    """Delete an organization's machine and branch, as far as it has them; `False` if it must be tried again."""
+    machine, branch = instance.get("machine"), instance.get("branch")
     try:
-        status, _ = neon("DELETE", f"/branches/{branch}")
+        if machine is not None:
+            status, _ = fly("DELETE", f"/v1/apps/{TENANT_APP}/machines/{machine}?force=true")
+            if status not in {200, 404}:
+                log(f"purge {slug} failed: Fly answered {status} to the deletion of machine {machine}")
+                return False
+        if branch is not None and "NEON_PROJECT_ID" in os.environ:
+            status, _ = neon("DELETE", f"/branches/{branch}")
+            if status not in {200, 204, 404}:
+                log(f"purge {slug} failed: Neon answered {status} to the deletion of branch {branch}")
+                return False
     except OSError as error:
         log(f"purge {slug} failed: {error}")
-        return False
-    if status not in {200, 204, 404}:
-        log(f"purge {slug} failed: Neon answered {status} to the deletion of branch {branch}")
         return False
     return True
 
@@ -216,9 +261,26 @@ def confirm_purge(organization: dict[str, Any]) -> None:
         log(f"purge confirmation email failed: org={slug} status={status}")
 
 
+def _answering(handle: Callable[[ControlPlane], None]) -> Callable[[ControlPlane], None]:
+    """Let a method answer what its callers see of a database that does not answer, or of a key that does not fit."""
+
+    def answer(self: ControlPlane) -> None:
+        try:
+            handle(self)
+        except DatabaseError as error:
+            log(f"{self.command} failed: {error}")
+            self.answer(503, {"error": "database unavailable"})
+        except encryption.UndecryptableError:
+            log(f"{self.command} failed: an encrypted column does not decrypt")
+            self.answer(500, {"error": "internal error"})
+
+    return answer
+
+
 class ControlPlane(Handler):
     """The HTTP interface."""
 
+    @_answering
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
         """Answer `GET`."""
         url = urllib.parse.urlsplit(self.path)
@@ -230,7 +292,7 @@ class ControlPlane(Handler):
                     self.answer(200, {"service": "molecule-cp", "status": "ok"})
             case ["cp", "admin", "orgs"] if self._admin():
                 limit = urllib.parse.parse_qs(url.query).get("limit", ["500"])[0]
-                _, rows = database("GET", f"/organizations?limit={int(limit) if limit.isdigit() else 500}")
+                rows = database().listing(int(limit) if limit.isdigit() else 500)
                 self.answer(
                     200,
                     {
@@ -246,17 +308,38 @@ class ControlPlane(Handler):
                     },
                 )
             case ["cp", "orgs"] if self._user():
-                _, rows = database("GET", "/organizations")
-                self.answer(200, {"orgs": [_organization(row) for row in rows]})
+                self.answer(200, {"orgs": [_organization(row) for row in database().listing()]})
             case ["cp", "orgs", slug] if self._user():
-                status, row = self._find(slug)
-                if status == 200:  # noqa: PLR2004
+                row = self._find(slug)
+                if row is not None:
                     self.answer(200, _organization(row))
+            case ["cp", "orgs", slug, "data", key] if self._user():
+                self._data("GET", slug, key)
             case ["cp", *_]:
                 self._refuse()
             case _:
                 self.answer(404, {"error": "not found"})
 
+    @_answering
+    def do_PUT(self) -> None:  # noqa: N802 - http.server's name
+        """Answer `PUT`."""
+        match [part for part in self.path.partition("?")[0].split("/") if part]:
+            case ["cp", "orgs", slug, "data", key] if self._user():
+                try:
+                    value = self.document().get("value")
+                except ValueError:
+                    self.answer(400, {"error": "invalid JSON"})
+                    return
+                if isinstance(value, str):
+                    self._data("PUT", slug, key, value)
+                else:
+                    self.answer(400, {"error": 'the body must be {"value": text}'})
+            case ["cp", *_]:
+                self._refuse()
+            case _:
+                self.answer(404, {"error": "not found"})
+
+    @_answering
     def do_POST(self) -> None:  # noqa: N802 - http.server's name
         """Answer `POST`."""
         match [part for part in self.path.partition("?")[0].split("/") if part]:
@@ -264,29 +347,26 @@ class ControlPlane(Handler):
                 self._create()
             case ["cp", "admin", "orgs"] if self._admin():
                 self._create()
+            case ["cp", "admin", "tenants", slug, "reprovision"] if self._admin():
+                self._reprovision(slug)
             case ["cp", "billing", "checkout"] if self._session():
                 self._checkout()
             case ["webhooks", "stripe"]:
-                self.answer(*billing.receive(self.body(), self.headers.get("stripe-signature", ""), database))
+                self.answer(*billing.receive(self.body(), self.headers.get("stripe-signature", ""), database()))
             case ["cp", *_]:
                 self._refuse()
             case _:
                 self.answer(404, {"error": "not found"})
 
+    @_answering
     def do_DELETE(self) -> None:  # noqa: N802 - http.server's name
         """Answer `DELETE`."""
         match [part for part in self.path.partition("?")[0].split("/") if part]:
             case ["cp", "orgs", slug] if self._user():
                 self._purge(slug)
             case ["cp", "admin", "tenants", slug] if self._admin():
-                try:
-                    confirmation = self.document().get("confirm")
-                except ValueError:
-                    confirmation = None
-                if confirmation == slug:
+                if self._confirmed(slug):
                     self._purge(slug)
-                else:
-                    self.answer(400, {"error": "confirm must be the slug"})
             case ["cp", *_]:
                 self._refuse()
             case _:
@@ -305,19 +385,33 @@ class ControlPlane(Handler):
         cookie = SimpleCookie(self.headers.get("cookie", "")).get("mcp_session")
         if cookie is None:
             return False
-        status, _ = database("GET", f"/sessions/{hashlib.sha256(cookie.value.encode()).hexdigest()}")
-        return status == 200  # noqa: PLR2004
+        return database().knows_session(hashlib.sha256(cookie.value.encode()).hexdigest())
 
     def _refuse(self) -> None:
         self.answer(401, {"error": "unauthorized"})
 
     # -- organizations ------------------------------------------------------------------------------------------------
 
-    def _find(self, slug: str) -> tuple[int, dict[str, Any]]:
-        status, row = (404, {}) if not SLUG.fullmatch(slug) else database("GET", f"/organizations/{slug}")
-        if status != 200:  # noqa: PLR2004
+    def _confirmed(self, slug: str) -> bool:
+        try:
+            confirmation = self.document().get("confirm")
+        except ValueError:
+            confirmation = None
+        if confirmation != slug:
+            self.answer(400, {"error": "confirm must be the slug"})
+        return confirmation == slug
+
+    def _find(self, slug: str, *, decrypt: bool = True) -> dict[str, Any] | None:
+        row = database().find(slug, decrypt=decrypt) if SLUG.fullmatch(slug) else None
+        if row is None:
             self.answer(404, {"error": "org not found"})
-        return status, row
+        return row
+
+    def _data(self, method: str, slug: str, name: str, value: str | None = None) -> None:
+        row = self._find(slug)
+        if row is not None:
+            key = encryption_key(hexadecimal=_switches()["key_encoding"] == "hex")
+            self.answer(*tenant_data.exchange(method, row, name, key, value))
 
     def _create(self) -> None:
         try:
@@ -331,15 +425,25 @@ class ControlPlane(Handler):
             return
         owner = str(body.get("owner_user_id") or "")
         email = str(body.get("owner_email") or "")
-        status, row = database(
-            "POST", "/organizations", {"slug": slug, "name": name, "owner": owner, "owner_email": email}
-        )
-        if status != 201:  # noqa: PLR2004
+        row = database().add(slug=slug, name=name, owner=owner, owner_email=email)
+        if row is None:
             self.answer(409, {"error": "slug is taken"})
             return
         # No daemon: a machine on its way down finishes what it began.
         threading.Thread(target=provision, args=(row,)).start()
         self.answer(201, _organization(row))
+
+    def _reprovision(self, slug: str) -> None:
+        if not self._confirmed(slug):
+            return
+        row = self._find(slug, decrypt=False)
+        if row is None:
+            return
+        if not database().begin_provisioning(slug):
+            self.answer(409, {"error": "the organization is being provisioned"})
+            return
+        threading.Thread(target=provision, args=(row,), kwargs={"anew": True}).start()
+        self.answer(202, _organization({**row, "status": "provisioning"}))
 
     def _checkout(self) -> None:
         try:
@@ -347,17 +451,17 @@ class ControlPlane(Handler):
         except ValueError:
             self.answer(400, {"error": "invalid JSON"})
             return
-        self.answer(*billing.checkout(body, database))
+        self.answer(*billing.checkout(body, database()))
 
     def _purge(self, slug: str) -> None:
-        status, row = self._find(slug)
-        if status != 200:  # noqa: PLR2004
+        row = self._find(slug, decrypt=False)
+        if row is None:
             return
         if purge(row):
             self.answer(204)
             return
         identifier = row["purge"] or str(uuid.uuid4())
-        database("PATCH", f"/organizations/{slug}", {"purge": identifier})
+        database().set_purge(slug, identifier)
         self.answer(500, {"error": "purge cascade failed; retry the request to resume", "purge_id": identifier})
 
 
@@ -377,15 +481,20 @@ def _switched(switches: dict[str, Any], name: str) -> bool:
 
 def main() -> None:
     """Boot and serve."""
-    _, switches = database("GET", "/switches")
+    switches = _switches()
+    if _switched(switches, "misread_new"):
+        name = switches["misread_new"]["name"]
+        os.environ[name] = os.environ.get(name, "")[:-1]
+    try:
+        encryption_key(hexadecimal=switches["key_encoding"] == "hex")
+    except ValueError as error:
+        log(f"molecule-cp: fatal: SECRETS_ENCRYPTION_KEY: {error}")
+        sys.exit(1)
     if _switched(switches, "crash_on_new"):
         log("molecule-cp: fatal: cannot start")
         sys.exit(1)
     if _switched(switches, "unhealthy_on_new"):
         unhealthy.set()
-    if _switched(switches, "misread_new"):
-        name = switches["misread_new"]["name"]
-        os.environ[name] = os.environ.get(name, "")[:-1]
     log("molecule-cp: started")
     run(ControlPlane)
 

@@ -264,6 +264,59 @@ class Sandbox:
             headers["authorization"] = f"Bearer {key}"
         return self._client.request(method, url, headers=headers, json=document)
 
+    # -- Upstash ------------------------------------------------------------------------------------------------------
+
+    def upstash(self, method: str, path: str, *, account: tuple[str, str] | None = None) -> httpx.Response:
+        """Call Upstash's management API, as the operator unless told otherwise."""
+        account = account or (self.environment["UPSTASH_EMAIL"], self.environment["UPSTASH_API_KEY"])
+        return self._client.request(method, self.environment["UPSTASH_API_URL"] + path, auth=account)
+
+    def database(self) -> dict[str, Any]:
+        """Return the tenants' database with its credentials."""
+        answer = self.upstash("GET", f"/redis/database/{self.environment['UPSTASH_REDIS_ID']}")
+        assert answer.status_code == 200, answer.text
+        database: dict[str, Any] = answer.json()
+        return database
+
+    def reset_password(self) -> dict[str, Any]:
+        """Reset the password of the tenants' database and return the answer."""
+        answer = self.upstash("POST", f"/redis/reset-password/{self.environment['UPSTASH_REDIS_ID']}")
+        assert answer.status_code == 200, answer.text
+        database: dict[str, Any] = answer.json()
+        return database
+
+    def rest(
+        self, *words: object, token: str | None = None, path: str = "/", consumer: str | None = None
+    ) -> httpx.Response:
+        """Send a command to the database's REST API, with its standard token unless told otherwise."""
+        token = self.database()["rest_token"] if token is None else token
+        headers = {"authorization": f"Bearer {token}"} | ({} if consumer is None else {"sandbox-consumer": consumer})
+        url = self.environment["UPSTASH_REDIS_REST_URL"] + path
+        return self._client.post(url, headers=headers, json=list(words))
+
+    def acl(self, *words: object) -> Any:  # noqa: ANN401 - any JSON
+        """Send an ACL command that must succeed, and return its result."""
+        answer = self.rest("ACL", *words)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["result"]
+
+    def acl_user(self, name: str) -> str:
+        """Create a user who may do everything, and return its token."""
+        token = str(self.acl("GENTOKEN", name))
+        assert self.acl("SETUSER", name, "on", f">{token}", "~*", "&*", "+@all") == "OK"
+        return token
+
+    def redis_url(self, user: str, password: str) -> str:
+        """Return the URL for a user of the tenants' database."""
+        database = self.database()
+        return f"redis://{user}:{password}@{database['endpoint']}:{database['port']}"
+
+    def tenant(self, method: str, slug: str, path: str, document: object = None) -> httpx.Response:
+        """Call an organization's tenant through Fly's proxy."""
+        machine = next(machine for machine in self.machines(TENANT) if machine["name"] == f"tenant-{slug}")
+        url = self.environment["TENANT_URL"] + path
+        return self._client.request(method, url, headers={"fly-force-instance-id": machine["id"]}, json=document)
+
     # -- the control plane --------------------------------------------------------------------------------------------
 
     def control_plane(

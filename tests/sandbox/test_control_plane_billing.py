@@ -216,6 +216,8 @@ def test_a_rotation_with_a_second_endpoint_loses_nothing_and_tells_everything_tw
     with events_all_the_time(fresh) as made:
         before = fresh.done("GET", f"{ENDPOINTS}/{old}")
         new = fresh.endpoint(before["url"], *before["enabled_events"])
+        count = len(made)
+        until(lambda: len(made) > count + 1, what="something happens that only the old secret opens")
         fresh.secrets(STRIPE_WEBHOOK_SECRET=new["secret"])
         fresh.roll()
         count = len(made)

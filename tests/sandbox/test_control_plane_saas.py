@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import shutil
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sandbox import neon
-from tests.sandbox.running import TENANT, until
+from tests.sandbox.running import TENANT, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +100,22 @@ def test_organizations_at_the_same_time_wait_for_each_others_operations(sandbox:
 
 
 @pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("pause", [0.0, 0.15, 0.3, 0.5])
+def test_an_organization_that_is_deleted_while_it_is_provisioned_leaves_nothing(sandbox: Sandbox, pause: float) -> None:
+    slug = f"hasty-{int(pause * 100)}"
+    body = {"slug": slug, "name": "Hasty", "owner_user_id": "u"}
+    assert sandbox.control_plane("POST", "/cp/admin/orgs", body).status_code == 201
+    time.sleep(pause)
+    assert purge(sandbox, slug) == 204
+
+    def left() -> bool:
+        machines = [machine["name"] for machine in sandbox.machines(TENANT)]
+        return f"tenant-{slug}" in machines or slug in branches(sandbox)
+
+    time.sleep(1.0)  # whatever was under way is over
+    until(lambda: not left(), what="the machine and the branch are gone")
+
+
 def test_with_a_dead_neon_key_nothing_is_provisioned_and_a_new_one_heals(sandbox: Sandbox) -> None:
     key = sandbox.neon("POST", KEYS, {"key_name": "to die"}).json()
     sandbox.secrets(NEON_API_KEY=key["key"])
@@ -197,15 +215,10 @@ def test_a_machine_of_a_sandbox_without_neon_provisions_without_branches(fresh: 
     assert purge(fresh, "no-branch") == 204
 
 
-def test_an_older_sandbox_is_resumed(fresh: Sandbox) -> None:
+def test_a_sandbox_from_before_there_was_a_postgresql_says_so(fresh: Sandbox) -> None:
     fresh.start("--machines", "1")
     fresh.stop()
-    with fresh.world() as world, world.database:
-        for column in ("branch", "owner_email"):
-            world.database.execute(f"ALTER TABLE control_plane_organizations DROP COLUMN {column}")
-        world.database.execute("DELETE FROM kept WHERE name IN ('NEON_API_KEY', 'RESEND_API_KEY')")
-        world.database.execute("DELETE FROM ports WHERE service IN ('neon', 'resend')")
-    fresh.start()
-    assert "NEON_API_KEY" not in fresh.environment
-    assert fresh.provision("resumed") == "running"
-    assert purge(fresh, "resumed") == 204
+    shutil.rmtree(fresh.directory / "postgres")
+    failed = run("start", "--dir", str(fresh.directory), "--detach")
+    assert failed.returncode == 1
+    assert "was made before sandboxes had a PostgreSQL" in failed.stderr

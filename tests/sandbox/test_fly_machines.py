@@ -162,8 +162,8 @@ def test_the_environment_is_exactly_config_secrets_and_fly_names(sandbox: Sandbo
     assert {name: environment.get(name) for name in expected} == {n: sha256(v) for n, v in expected.items()}
     # What was recorded is what the process really has.
     actual = sandbox.process_of(machine["id"])
-    platform = {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "PORT", "FLY_FLAPS_BASE_URL", "CONTROL_PLANE_DATABASE_URL"}
-    platform |= {"NEON_API_BASE_URL", "RESEND_API_URL", "STRIPE_API_BASE_URL"}
+    platform = {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "PORT", "FLY_FLAPS_BASE_URL", "SANDBOX_RIG_URL"}
+    platform |= {"NEON_API_BASE_URL", "RESEND_API_URL", "STRIPE_API_BASE_URL", "TENANT_URL", "SANDBOX_ILLNESS"}
     assert {n: sha256(v) for n, v in actual.items() if n not in platform | {"LC_CTYPE"}} == environment
     sandbox.fly("DELETE", f"{path_of(machine, TENANT)}?force=true")
 

@@ -226,15 +226,15 @@ def test_roles_and_their_passwords(sandbox: Sandbox) -> None:
         assert sandbox.neon("POST", roles, {"role": {"name": "cp_b"}}).status_code == 409
         assert "password" not in good(sandbox.neon("GET", f"{roles}/cp_b"))["role"]
         listed = good(sandbox.neon("GET", roles))["roles"]
-        assert [role["name"] for role in listed] == ["neondb_owner", "cp_b"]
+        assert [role["name"] for role in listed] == ["neondb_owner", "molecule_cp", "cp_b"]
         assert not any("password" in role for role in listed)
         child = good(sandbox.neon("POST", BRANCHES, {"branch": {"name": "child"}}), 201)["branch"]["id"]
         second = good(sandbox.neon("POST", f"{roles}/cp_b/reset_password"))["role"]["password"]
         assert second != first
         uri = good(sandbox.neon("GET", f"{PROJECT}/connection_uri?database_name=neondb&role_name=cp_b"))["uri"]
-        assert f"cp_b:{second}@ep-" in uri
+        assert f"cp_b:{second}@127.0.0.1:" in uri
         pooled = f"{PROJECT}/connection_uri?database_name=neondb&role_name=cp_b&pooled=true"
-        assert "-pooler." in good(sandbox.neon("GET", pooled))["uri"]
+        assert good(sandbox.neon("GET", pooled))["uri"] == uri
         inherited = good(sandbox.neon("GET", f"{BRANCHES}/{child}/roles/cp_b/reveal_password"))
         assert inherited == {"password": first}, "a reset of the parent does not reach the child"
         assert sandbox.neon("GET", f"{PROJECT}/connection_uri?database_name=neondb").status_code == 400
