@@ -6,6 +6,7 @@ Source: what the control plane's own clients and tests show. Answers may carry d
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -63,6 +64,24 @@ class ControlPlaneClient:
         """Creates an org; provisioning goes on in the background."""
         body = {"slug": slug, "name": name, "owner_user_id": owner_user_id}
         return _org(self._call("POST", "/cp/admin/orgs", operation=f"create org {slug}", json=body, policy=ONCE).json())
+
+    def reprovision(self, path: str, slug: str) -> None:
+        """Has an org provisioned anew, with a fresh database and machine; that goes on in the background. Not repeatable.
+
+        Args:
+            path: Of the request, with `{slug}` for the org's name.
+            slug: The org.
+
+        Raises:
+            ApiError: With status 409 where the org is being provisioned already.
+        """
+        self._call(
+            "POST",
+            path.replace("{slug}", quote(slug, safe="")),
+            operation=f"provision org {slug} anew",
+            json={"confirm": slug},
+            policy=ONCE,
+        )
 
     def delete_org(self, slug: str) -> None:
         """Deletes an org with all it has. Repeatable: the control plane resumes a purge that failed half-way (500), and 404 is success."""

@@ -80,7 +80,7 @@ class Machine:
     instance_id: str
     region: str
     host_status: str
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(repr=False)
     checks: tuple[MachineCheck, ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()
     updated_at: str = ""
@@ -363,6 +363,8 @@ class FlyClient:
             json=body,
             headers={"fly-machine-lease-nonce": nonce},
             policy=ONCE,
+            # Fly may quote what it was sent, and the environment of a tenant's machine holds secrets.
+            secrets=[str(value) for value in (config.get("env") or {}).values()],
         )
         return _machine(response.json())
 

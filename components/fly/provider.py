@@ -11,13 +11,14 @@ The dotted names of this module and its class are kept in the state of every sta
 | counter back to the verified generation | update: brings its value back |
 | value changed by hand | update: writes again |
 | secret no longer managed | update: nothing |
+| settings of the rollout, of rows or of ways back changed | nothing |
 | delete | nothing: the app keeps its secrets |
 """
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
@@ -32,6 +33,9 @@ from components.fly.rollout import (
     run_with_what_was_staged,
 )
 from components.settings import STAGED
+
+if TYPE_CHECKING:
+    from components.encryption.reencryption import Reencryption
 
 
 class AppSecretsProvider(Provider):
@@ -106,7 +110,17 @@ class AppSecretsProvider(Provider):
                 staged = {name: {"before": previous.get(name, ""), "at": delivery.written_at[name]} for name in changed}
                 waiting = {**waiting, **staged}
             else:
-                delivery = rollout.deliver(changed, previous=previous, finished_version=finished)
+                companions = self._companions(props, changed, previous)
+                for name, companion in companions.items():
+                    if companion.key_before:
+                        previous.setdefault(name, companion.key_before)
+                delivery = rollout.deliver(
+                    changed,
+                    previous=previous,
+                    finished_version=finished,
+                    without_way_back=props.get("without_way_back") or (),
+                    companions=list(companions.values()),
+                )
                 waiting = {}
         return {
             **props,
@@ -115,8 +129,61 @@ class AppSecretsProvider(Provider):
             "staged": {name: entry for name, entry in waiting.items() if name in props["names"]},
         }
 
+    def _companions(
+        self, props: Properties, changed: Mapping[str, str], previous: Mapping[str, str]
+    ) -> dict[str, "_Rows"]:
+        """What is encrypted with the secrets that change, by the name of the secret."""
+        rows = props.get("rows") or {}
+        if not rows.keys() & changed.keys():
+            return {}
+        # Needs packages that nothing else here needs.
+        from components.encryption.reencryption import build  # noqa: PLC0415
+
+        companions = {}
+        for name in sorted(rows.keys() & changed.keys()):
+            key, in_use = changed[name], previous.get(name, "")
+            # What machines run with comes first: it is what a rollout that fails goes back to.
+            before = dict.fromkeys(each for each in (in_use, *rows[name]["keys_before"]) if each and each != key)
+            companions[name] = _Rows(
+                companion=build(
+                    rows[name]["settings"], key=key, keys_before=list(before), config=self.config, report=_report
+                ),
+                comes_back=in_use != key,
+            )
+        return companions
+
     def _client(self) -> FlyClient:
         return FlyClient(token=operator_credentials.find(operator_credentials.FLY, self.config))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """Rows that are re-encrypted, as a companion of the rollout of their key.
+
+    Attributes:
+        companion: Re-encrypts them.
+        comes_back: False where the key is delivered again that is in use: that is what a rollout which fails brings back, too.
+    """
+
+    companion: "Reencryption"
+    comes_back: bool
+
+    @property
+    def key_before(self) -> str:
+        return self.companion.key_before if self.comes_back else ""
+
+    def check(self) -> None:
+        self.companion.check()
+
+    def forward(self) -> None:
+        self.companion.forward()
+
+    def finish(self) -> None:
+        self.companion.finish()
+
+    def back(self) -> None:
+        if self.comes_back:
+            self.companion.back()
 
 
 def _report(line: str) -> None:

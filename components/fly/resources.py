@@ -1,6 +1,7 @@
 """The dynamic resource of a Fly app's secrets. Its type token is kept in the state of every stack: never change it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pulumi
 from pulumi.dynamic import Resource
@@ -10,10 +11,27 @@ from components.settings import Settings
 
 
 class AppSecrets(Resource, module="fly", name="AppSecrets"):
-    """The managed secrets of one Fly app. Each secret is a property of its own, so that a preview knows the values that do not change."""
+    """The managed secrets of one Fly app. Each secret is a property of its own, so that a preview knows the values that do not change.
+
+    Args:
+        app: The app.
+        values: The secrets, by name.
+        settings: Of the stack.
+        options: Of the resource.
+        rows: By the name of a secret, what is encrypted with it and changes together with the machines: `settings` of
+            `components.secret.EncryptedRows`, and `keys_before`, every other key that it may be encrypted with. Secret.
+        without_way_back: The names of secrets whose value before dies when a new one is minted.
+    """
 
     def __init__(
-        self, app: str, values: Mapping[str, pulumi.Output[str]], settings: Settings, options: pulumi.ResourceOptions
+        self,
+        app: str,
+        values: Mapping[str, pulumi.Output[str]],
+        settings: Settings,
+        options: pulumi.ResourceOptions,
+        *,
+        rows: Mapping[str, Mapping[str, Any]] | None = None,
+        without_way_back: Sequence[str] = (),
     ) -> None:
         properties = {
             "app": app,
@@ -24,6 +42,8 @@ class AppSecrets(Resource, module="fly", name="AppSecrets"):
                 "health_timeout": str(settings.health_timeout),
                 "rollout": settings.rollout,
             },
+            "rows": dict(rows or {}),
+            "without_way_back": sorted(without_way_back),
             "version": None,
             "digests": None,
             "staged": None,
@@ -34,7 +54,9 @@ class AppSecrets(Resource, module="fly", name="AppSecrets"):
             properties,
             pulumi.ResourceOptions.merge(
                 options,
-                pulumi.ResourceOptions(additional_secret_outputs=[*sorted(values), "staged"], retain_on_delete=True),
+                pulumi.ResourceOptions(
+                    additional_secret_outputs=[*sorted(values), "rows", "staged"], retain_on_delete=True
+                ),
             ),
         )
 

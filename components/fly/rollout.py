@@ -7,18 +7,19 @@ failure the app is as it was before.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from components.errors import OperatorError
-from components.fly.client import AppSecret, FlyClient, Machine
+from components.fly.attempt import Attempt, happened, state_of
+from components.fly.client import DELETED_STATES, AppSecret, FlyClient, Machine
 from components.http import ApiError
 
 # Written into each machine's metadata: the secrets version it was last moved to. Fly has no field of its own for that, and a rollout
@@ -78,6 +79,17 @@ class MachineFailedError(Exception):
 
     def __str__(self) -> str:
         return f"machine {self.machine_id}: {self.reason}"
+
+
+class MachineChangedError(MachineFailedError):
+    """A machine that somebody else changed during the rollout."""
+
+    def __init__(self, machine_id: str, *, contact: str = "") -> None:
+        super().__init__(machine_id, "somebody else changed it during the rollout", contact=contact)
+
+
+class MachineGoneError(MachineFailedError):
+    """A machine that somebody else destroyed during the rollout."""
 
 
 def batches(machines: Sequence[Machine], *, max_unavailable: float) -> list[list[Machine]]:
@@ -177,6 +189,170 @@ def left_by_an_unfinished_rollout(machine: Machine, *, finished_version: int) ->
     return stamp.isdigit() and int(stamp) > finished_version
 
 
+class Companion(Protocol):
+    """Something that has to change together with an app's machines, such as rows encrypted with a key that they hold.
+
+    Every method may be repeated. All but `check` raise OperatorError or ApiError.
+    """
+
+    def check(self) -> None:
+        """Before anything is written: whether `forward` can succeed.
+
+        Raises:
+            OperatorError: It cannot. Nothing was changed.
+        """
+
+    def forward(self) -> None:
+        """After the write of the secrets, before the first machine restarts. An error leads to the way back."""
+
+    def finish(self) -> None:
+        """After the last machine has restarted: changes what machines with the value before did since `forward`."""
+
+    def back(self) -> None:
+        """On the way back, before machines go back to the value before, and again once they have."""
+
+
+class MachineUpdate:
+    """Gives single machines of an app another configuration, and tells whether they bear it. What rollouts of all kinds are made of."""
+
+    def __init__(self, client: FlyClient, app: str, policy: RolloutPolicy) -> None:
+        self._client = client
+        self._app = app
+        self._policy = policy
+
+    @contextmanager
+    def lease(self, machine: Machine) -> Iterator[str]:
+        """Holds the machine's lease, whose nonce it gives: nobody else can change it meanwhile.
+
+        Raises:
+            MachineGoneError: There is no such machine.
+            MachineFailedError: Somebody else keeps the lease, or Fly refuses it.
+        """
+        deadline = time.monotonic() + self._policy.lease_timeout
+        while True:
+            try:
+                nonce = self._client.acquire_lease(
+                    self._app, machine.machine_id, seconds=LEASE_SECONDS, description="secret rotation"
+                )
+                break
+            except ApiError as error:
+                if error.status == httpx.codes.NOT_FOUND:
+                    raise MachineGoneError(machine.machine_id, str(error), contact=error.contact) from error
+                held = error.status == httpx.codes.CONFLICT
+                if not (held or error.transient) or time.monotonic() > deadline:
+                    raise MachineFailedError(machine.machine_id, str(error), contact=error.contact) from error
+                time.sleep(error.retry_after or 2 * POLL_SECONDS)
+        ended = Event()
+        renewal = Thread(target=self._renew, args=(machine.machine_id, nonce, ended))
+        renewal.start()
+        try:
+            yield nonce
+        finally:
+            ended.set()
+            renewal.join()  # a renewal that is under way would take the lease again after it was given back
+            with suppress(ApiError):  # an unreleased lease ends by itself after LEASE_SECONDS
+                self._client.release_lease(self._app, machine.machine_id, nonce)
+
+    def _renew(self, machine_id: str, nonce: str, ended: Event) -> None:
+        while not ended.wait(LEASE_RENEWAL):
+            with suppress(ApiError):  # the next renewal tries again; an update without the lease is refused by Fly
+                self._client.refresh_lease(self._app, machine_id, nonce, seconds=LEASE_SECONDS)
+
+    def update(
+        self,
+        machine: Machine,
+        config: Mapping[str, Any],
+        *,
+        nonce: str,
+        launch: bool,
+        arrived: Callable[[Machine], bool],
+        min_secrets_version: int = 0,
+        touched: list[str] | None = None,
+    ) -> Machine:
+        """Updates one machine; waits while Fly says 412: the secrets are not yet where the machine would read them.
+
+        Args:
+            machine: As it is now.
+            config: Its whole new configuration.
+            nonce: Of its lease.
+            launch: Whether it is to run afterwards.
+            arrived: Whether a machine is one that has got this update: where the answer was lost.
+            min_secrets_version: Of the app's secrets, that it has to see; 0 for any.
+            touched: Gets the machine's id, unless the machine is known to be as it was.
+
+        Raises:
+            MachineChangedError: Somebody else changed it.
+            MachineFailedError: Fly refuses the update, or cannot carry it out in time.
+            ApiError: Fly does not say what the machine is like.
+        """
+        touched = [] if touched is None else touched
+        deadline = time.monotonic() + self._policy.secrets_timeout
+        while True:
+            try:
+                touched.append(machine.machine_id)
+                return self._client.update_machine(
+                    self._app,
+                    machine,
+                    config=config,
+                    nonce=nonce,
+                    min_secrets_version=min_secrets_version,
+                    skip_launch=not launch,
+                )
+            except ApiError as error:
+                # Also after a clear refusal: the one before may have got no answer and been carried out late.
+                now = self._client.get_machine(self._app, machine.machine_id)
+                if arrived(now):
+                    return now  # the answer was lost, the update was not
+                unchanged = now.instance_id == machine.instance_id
+                if unchanged:
+                    touched.remove(machine.machine_id)
+                not_yet_there = error.status == httpx.codes.PRECONDITION_FAILED
+                if not unchanged:
+                    raise MachineChangedError(machine.machine_id, contact=error.contact) from error
+                if not (not_yet_there or error.transient) or time.monotonic() > deadline:
+                    raise MachineFailedError(machine.machine_id, str(error), contact=error.contact) from error
+                time.sleep(error.retry_after or POLL_SECONDS)
+
+    def await_health(self, before: Machine, updated: Machine) -> None:
+        """Waits until the updated machine runs its new version and its checks pass.
+
+        Raises:
+            MachineChangedError: Somebody else changed it.
+            MachineGoneError: Somebody destroyed it.
+            MachineFailedError: It crashed, or the time is up.
+            ApiError: Fly does not say what the machine is like.
+        """
+        deadline = time.monotonic() + self._policy.health_timeout
+        instance = updated.instance_id
+        # Fly's clock, not ours: results of checks carry Fly's times.
+        since = datetime.fromisoformat(updated.updated_at) if updated.updated_at else None
+        self._client.wait_until_started(
+            self._app, updated.machine_id, instance_id=instance, seconds=int(min(60, self._policy.health_timeout))
+        )
+        healthy_polls = 0
+        reason = ""
+        while time.monotonic() < deadline:
+            machine = self._client.get_machine(self._app, updated.machine_id)
+            if machine.state in DELETED_STATES:
+                raise MachineGoneError(machine.machine_id, f"its state is {machine.state}")
+            if machine.instance_id != instance:
+                raise MachineChangedError(machine.machine_id)
+            if reason := crash_loop(replace(machine, events=_events_since(machine, before))):
+                break
+            reason = health(machine, since=since)
+            healthy_polls = 0 if reason else healthy_polls + 1
+            if healthy_polls >= HEALTHY_POLLS:
+                return
+            time.sleep(POLL_SECONDS)
+        raise MachineFailedError(updated.machine_id, reason or "it did not stay healthy")
+
+
+def _events_since(machine: Machine, before: Machine) -> tuple[Mapping[str, Any], ...]:
+    """The events that the machine did not have before it was updated."""
+    known = {event.get("id") for event in before.events}
+    return tuple(event for event in machine.events if event.get("id") not in known)
+
+
 class Rollout:
     """One delivery to one app. Use once."""
 
@@ -192,6 +368,7 @@ class Rollout:
         self._app = app
         self._policy = policy
         self._report = report
+        self._update = MachineUpdate(client, app, policy)
 
     def deliver(
         self,
@@ -199,6 +376,8 @@ class Rollout:
         *,
         previous: Mapping[str, str],
         finished_version: int,
+        without_way_back: Collection[str] = (),
+        companions: Sequence[Companion] = (),
     ) -> Delivery:
         """Writes `values` and restarts every machine with them.
 
@@ -206,33 +385,45 @@ class Rollout:
             values: The secrets to write, by name.
             previous: The values before, as far as they are known: what a failed rollout brings back.
             finished_version: The secrets version of the last rollout that finished, 0 for none.
+            without_way_back: Names whose value before died when the new one was minted: it is never brought back.
+            companions: What changes together with the machines.
 
         Raises:
             OperatorError: The app is as it was before, as far as `previous` reaches; the message says what is where.
         """
+        attempt = Attempt(
+            app=self._app,
+            values=values,
+            previous=previous,
+            dead=frozenset(name for name in values if name in without_way_back and previous.get(name) != values[name]),
+        )
         try:
-            machines = self._machines_to_move(finished_version)
-            before = self._client.list_secrets(self._app)
+            attempt.machines = self._machines_to_move(finished_version, attempt)
+            attempt.held_before = frozenset(self._client.list_secrets(self._app))
         except ApiError as error:
             raise OperatorError(
-                f"The secrets {', '.join(sorted(values))} could not be delivered: {error}.",
-                state="no secret was written; no machine was restarted. Every old credential is still alive.",
+                f"The secrets {attempt.names} could not be delivered: {error}.",
+                state=f"no secret was written; no machine was restarted. {attempt.old_values}",
                 next_step="`pulumi up` again once Fly answers.",
                 contact=error.contact,
             ) from error
+        for companion in companions:
+            _check(companion, attempt)
         try:
             written = self._client.write_secrets(self._app, values)
         except ApiError as error:
-            raise self._not_written(error, values) from error
+            raise _not_written(error, attempt) from error
+        machines = attempt.machines
         self._report(f"secrets version {written.version} of {self._app} written; restarting {len(machines)} machines")
-        moved: list[str] = []
         try:
-            self._move(machines, written.version, moved)
-        except (MachineFailedError, ApiError) as error:
-            restored: dict[str, str | None] = {
-                name: previous.get(name) for name in values if name in previous or name not in before
-            }
-            raise self._roll_back(error, values, restored, moved) from error
+            for companion in companions:
+                attempt.begun.append(companion)
+                companion.forward()
+            self._move(machines, written.version, attempt.moved)
+        except (MachineFailedError, ApiError, OperatorError) as error:
+            raise self._roll_back(error, attempt) from error
+        for companion in companions:
+            _finish(companion, attempt)
         digests = written.digests
         if not digests.keys() >= values.keys():
             digests = {name: secret.digest for name, secret in self._client.list_secrets(self._app).items()}
@@ -251,7 +442,7 @@ class Rollout:
         try:
             written = self._client.write_secrets(self._app, values)
         except ApiError as error:
-            raise self._not_written(error, values) from error
+            raise _not_written(error, Attempt(app=self._app, values=values)) from error
         self._report(f"secrets version {written.version} of {self._app} staged; no machine was restarted")
         try:
             listed = self._client.list_secrets(self._app)
@@ -269,12 +460,12 @@ class Rollout:
             written_at={name: listed[name].updated_at for name in values},
         )
 
-    def _machines_to_move(self, finished_version: int) -> list[Machine]:
+    def _machines_to_move(self, finished_version: int, attempt: Attempt) -> list[Machine]:
         machines = self._client.list_machines(self._app)
         if not machines:
             raise OperatorError(
                 f"Fly app {self._app} has no machines, so nothing would run with the new value.",
-                state="no secret was written.",
+                state=f"no secret was written.{attempt.because_of_the_dead}",
                 next_step=f"deploy {self._app}, or take it out of the secret's locations; then `pulumi up`.",
             )
         ill = [
@@ -285,14 +476,20 @@ class Rollout:
             and not left_by_an_unfinished_rollout(machine, finished_version=finished_version)
         ]
         unreachable = [machine.machine_id for machine in machines if machine.host_status != "ok"]
-        if ill or unreachable:
+        # With a dead value machines may well be ill: then the new one is what mends them.
+        if unreachable or (ill and not attempt.dead):
             raise OperatorError(
                 f"Fly app {self._app} is not healthy before the rollout: {'; '.join(ill or unreachable)}.",
-                state="no secret was written, no machine was restarted.",
+                state=f"no secret was written, no machine was restarted.{attempt.because_of_the_dead}",
                 next_step=f"mend the machines (`fly status --app {self._app}`), then `pulumi up`.",
             )
-        # Machines that an unfinished rollout left ill go first: they cannot get worse, and the others keep serving.
-        return sorted(machines, key=lambda machine: (not health(machine, since=None), machine.machine_id))
+        if ill:
+            self._report(f"{self._app} is not healthy: {'; '.join(ill)}; going on, because {attempt.why_dead}")
+        # Machines that an unfinished rollout left ill go first: they cannot get worse, and the others keep serving. With a dead value none
+        # serves, so those go first that will.
+        return sorted(
+            machines, key=lambda machine: (bool(health(machine, since=None)) == bool(attempt.dead), machine.machine_id)
+        )
 
     def _move(self, machines: Sequence[Machine], version: int, moved: list[str]) -> None:
         """Restarts all machines with secrets of at least `version`. Appends the id of each machine before it is touched."""
@@ -319,161 +516,124 @@ class Rollout:
             return None
 
     def _move_one(self, machine: Machine, version: int, release: tuple[str, int] | None, moved: list[str]) -> None:
-        with self._lease(machine) as nonce:
+        with self._update.lease(machine) as nonce:
             machine = self._client.get_machine(self._app, machine.machine_id)
             launch = should_run(machine)
             metadata = {**machine.metadata, STAMP: str(version)}
             if release is not None:
                 metadata |= {"fly_release_id": release[0], "fly_release_version": str(release[1])}
             config = {**machine.config, "metadata": metadata}
-            updated = self._update(machine, config, nonce, version, launch=launch, moved=moved)
+            updated = self._update.update(
+                machine,
+                config,
+                nonce=nonce,
+                launch=launch,
+                arrived=lambda now: now.metadata.get(STAMP) == str(version),
+                min_secrets_version=version,
+                touched=moved,
+            )
             if launch:
-                self._await_health(machine, updated)
+                self._update.await_health(machine, updated)
 
-    def _update(
-        self,
-        machine: Machine,
-        config: Mapping[str, Any],
-        nonce: str,
-        version: int,
-        *,
-        launch: bool,
-        moved: list[str],
-    ) -> Machine:
-        """Updates one machine; waits while Fly says 412: the secrets are not yet where the machine would read them."""
-        deadline = time.monotonic() + self._policy.secrets_timeout
-        while True:
-            try:
-                moved.append(machine.machine_id)
-                return self._client.update_machine(
-                    self._app, machine, config=config, nonce=nonce, min_secrets_version=version, skip_launch=not launch
-                )
-            except ApiError as error:
-                # Also after a clear refusal: the one before may have got no answer and been carried out late.
-                now = self._client.get_machine(self._app, machine.machine_id)
-                if now.metadata.get(STAMP) == str(version):
-                    return now  # the answer was lost, the update was not
-                unchanged = now.instance_id == machine.instance_id
-                if unchanged:
-                    moved.remove(machine.machine_id)
-                not_yet_there = error.status == httpx.codes.PRECONDITION_FAILED
-                if not (not_yet_there or (error.transient and unchanged)) or time.monotonic() > deadline:
-                    reason = str(error) if unchanged else "somebody else changed it during the rollout"
-                    raise MachineFailedError(machine.machine_id, reason, contact=error.contact) from error
-                time.sleep(error.retry_after or POLL_SECONDS)
-
-    def _await_health(self, before: Machine, updated: Machine) -> None:
-        """Waits until the updated machine runs its new version and its checks pass.
-
-        Raises:
-            MachineFailedError: It crashed, somebody else changed it, or the time is up.
-        """
-        deadline = time.monotonic() + self._policy.health_timeout
-        instance = updated.instance_id
-        # Fly's clock, not ours: results of checks carry Fly's times.
-        since = datetime.fromisoformat(updated.updated_at) if updated.updated_at else None
-        self._client.wait_until_started(
-            self._app, updated.machine_id, instance_id=instance, seconds=int(min(60, self._policy.health_timeout))
-        )
-        healthy_polls = 0
-        reason = ""
-        while time.monotonic() < deadline:
-            machine = self._client.get_machine(self._app, updated.machine_id)
-            if machine.instance_id != instance:
-                raise MachineFailedError(machine.machine_id, "somebody else changed it during the rollout")
-            if reason := crash_loop(replace(machine, events=_events_since(machine, before))):
-                break
-            reason = health(machine, since=since)
-            healthy_polls = 0 if reason else healthy_polls + 1
-            if healthy_polls >= HEALTHY_POLLS:
-                return
-            time.sleep(POLL_SECONDS)
-        raise MachineFailedError(updated.machine_id, reason or "it did not stay healthy")
-
-    @contextmanager
-    def _lease(self, machine: Machine) -> Iterator[str]:
-        """Holds the machine's lease: nobody else can change it meanwhile."""
-        deadline = time.monotonic() + self._policy.lease_timeout
-        while True:
-            try:
-                nonce = self._client.acquire_lease(
-                    self._app, machine.machine_id, seconds=LEASE_SECONDS, description="secret rotation"
-                )
-                break
-            except ApiError as error:
-                held = error.status == 409  # noqa: PLR2004
-                if not (held or error.transient) or time.monotonic() > deadline:
-                    raise MachineFailedError(machine.machine_id, str(error), contact=error.contact) from error
-                time.sleep(error.retry_after or 2 * POLL_SECONDS)
-        ended = Event()
-        renewal = Thread(target=self._renew, args=(machine.machine_id, nonce, ended))
-        renewal.start()
+    def _roll_back(self, error: MachineFailedError | ApiError | OperatorError, attempt: Attempt) -> OperatorError:
+        """Brings the previous values back, where there are any, and says how that went."""
+        what = f"The rollout of {attempt.names} to Fly app {self._app} failed: {happened(error)}"
+        self._report(f"{happened(error)} Rolling back")
+        if attempt.unknown or not attempt.restored:
+            return self._left_in_between(what, error.contact, attempt)
         try:
-            yield nonce
-        finally:
-            ended.set()
-            renewal.join()  # a renewal that is under way would take the lease again after it was given back
-            with suppress(ApiError):  # an unreleased lease ends by itself after LEASE_SECONDS
-                self._client.release_lease(self._app, machine.machine_id, nonce)
-
-    def _renew(self, machine_id: str, nonce: str, ended: Event) -> None:
-        while not ended.wait(LEASE_RENEWAL):
-            with suppress(ApiError):  # the next renewal tries again; an update without the lease is refused by Fly
-                self._client.refresh_lease(self._app, machine_id, nonce, seconds=LEASE_SECONDS)
-
-    def _roll_back(
-        self,
-        error: MachineFailedError | ApiError,
-        values: Mapping[str, str],
-        restored: Mapping[str, str | None],
-        moved: Sequence[str],
-    ) -> OperatorError:
-        """Brings the previous values back and says how that went."""
-        names = ", ".join(sorted(values))
-        self._report(f"{error}; rolling back")
-        unknown = sorted(set(values) - set(restored))
-        if unknown:
-            # A value that somebody set by hand cannot be read back from Fly, so there is nothing to go back to.
+            attempt.bring_companions_back()
+        except (ApiError, OperatorError) as second:
             return OperatorError(
-                f"The rollout of {names} to Fly app {self._app} failed: {error}.",
-                state=f"{', '.join(unknown)} of {self._app} is already the new value and the hand-made one before it cannot be read back "
-                f"from Fly; restarted machines: {', '.join(sorted(set(moved))) or 'none'}, all others still run with the old value. "
-                "Every old credential is still alive.",
-                next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential.",
-                contact=error.contact,
+                f"{what} Rolling back failed too: {happened(second)}",
+                state=f"{state_of(second)}{attempt.who_runs_with_what} Machines that restart now get the new values. {attempt.old_values}",
+                next_step="mend what is said above, then `pulumi up`: it goes on with the same credential, without minting again.",
+                contact=second.contact or error.contact,
             )
         try:
-            version = self._client.write_secrets(self._app, restored).version
-            machines = [machine for machine in self._client.list_machines(self._app) if machine.machine_id in moved]
+            version = self._client.write_secrets(self._app, attempt.restored).version
+            machines = self._client.list_machines(self._app)
+            if attempt.dead:
+                # All of them. Those that had not moved run with the dead value, and the one that failed may fail again: it comes last.
+                machines.sort(key=lambda machine: (machine.machine_id in attempt.moved, machine.machine_id))
+            else:
+                machines = [machine for machine in machines if machine.machine_id in attempt.moved]
             if machines:
                 self._move(machines, version, [])
-        except (MachineFailedError, ApiError) as second:
+                attempt.bring_companions_back()  # what machines with the new value changed in the meantime
+        except (MachineFailedError, ApiError, OperatorError) as second:
             return OperatorError(
-                f"The rollout of {names} to Fly app {self._app} failed: {error}. Rolling back failed too: {second}.",
-                state=f"machines {', '.join(sorted(set(moved))) or 'none'} may run with either value; every old and every new credential "
-                "is still alive, so both values work.",
+                f"{what} Rolling back failed too: {happened(second)}",
+                state=state_of(second) + attempt.either_value,
                 next_step="mend what made the machine fail, then `pulumi up`: it delivers again to every machine.",
                 contact=second.contact or error.contact,
             )
         return OperatorError(
-            f"The rollout of {names} to Fly app {self._app} failed: {error}.",
-            state=f"{self._app} is as before: the values that this stack had delivered are back, on every machine. "
-            "Every old credential is still alive.",
+            what,
+            state=f"{attempt.as_before} {attempt.old_values}",
             next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential, without minting again.",
             contact=error.contact,
         )
 
-    def _not_written(self, error: ApiError, values: Mapping[str, str]) -> OperatorError:
-        maybe = "it is not known whether the write arrived" if error.ambiguous else "no secret was written"
+    def _left_in_between(self, what: str, contact: str, attempt: Attempt) -> OperatorError:
+        """For values that cannot be brought back, because they are dead or nobody knows them: machines stay as they are."""
+        companions = ""
+        # With whichever value more machines run: those go on working.
+        if attempt.begun and len(attempt.not_moved) >= len(set(attempt.moved)):
+            try:
+                attempt.bring_companions_back()
+            except (ApiError, OperatorError) as second:
+                what = f"{what} Rolling back failed too: {happened(second)}"
+                companions, contact = state_of(second), second.contact or contact
+        if attempt.unknown:
+            reason = f"the hand-made one before it cannot be read back from Fly; {attempt.who_runs_with_what}"
+            state = f"{', '.join(attempt.unknown)} of {self._app} is already the new value and {reason}"
+        else:
+            state = f"{attempt.names} of {self._app} is the new value, and nothing was brought back; {attempt.who_runs_with_what}"
         return OperatorError(
-            f"The secrets {', '.join(sorted(values))} could not be delivered: {error}.",
-            state=f"{maybe}; no machine was restarted. Every old credential is still alive.",
-            next_step="`pulumi up` again once Fly answers.",
-            contact=error.contact,
+            what,
+            state=f"{companions}{state} {attempt.old_values}",
+            next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential.",
+            contact=contact,
         )
 
 
-def _events_since(machine: Machine, before: Machine) -> tuple[Mapping[str, Any], ...]:
-    """The events that the machine did not have before it was updated."""
-    known = {event.get("id") for event in before.events}
-    return tuple(event for event in machine.events if event.get("id") not in known)
+def _check(companion: Companion, attempt: Attempt) -> None:
+    try:
+        companion.check()
+    except OperatorError as error:
+        raise OperatorError(
+            error.happened,
+            state=f"{error.state}{attempt.because_of_the_dead}",
+            next_step=error.next_step,
+            contact=error.contact,
+        ) from error
+    except ApiError as error:
+        raise OperatorError(
+            f"The secrets {attempt.names} could not be delivered: {error}.",
+            state=f"no secret was written; no machine was restarted. {attempt.old_values}",
+            next_step=f"`pulumi up` again once {error.system} answers.",
+            contact=error.contact,
+        ) from error
+
+
+def _finish(companion: Companion, attempt: Attempt) -> None:
+    try:
+        companion.finish()
+    except (ApiError, OperatorError) as error:
+        raise OperatorError(
+            f"{attempt.names} of Fly app {attempt.app} runs on every machine, but not everything could be changed with it: {happened(error)}",
+            state=f"{state_of(error)}{attempt.old_values}",
+            next_step="mend what is said above, then `pulumi up`: it goes on with the same credential, without minting again.",
+            contact=error.contact,
+        ) from error
+
+
+def _not_written(error: ApiError, attempt: Attempt) -> OperatorError:
+    maybe = "it is not known whether the write arrived" if error.ambiguous else "no secret was written"
+    return OperatorError(
+        f"The secrets {attempt.names} could not be delivered: {error}.",
+        state=f"{maybe}; no machine was restarted. {attempt.old_values}",
+        next_step="`pulumi up` again once Fly answers.",
+        contact=error.contact,
+    )

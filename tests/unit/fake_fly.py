@@ -8,7 +8,7 @@ import math
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -24,8 +24,9 @@ class FakeFly:
     """Machines of one app, each with one HTTP check unless told otherwise.
 
     Attributes:
-        sick: Values with which a machine boots and never gets healthy.
-        crashing: Values with which a machine exits at once.
+        sick: Values with which a machine boots and never gets healthy; `m1 new` is that of m1 alone.
+        crashing: Values with which a machine exits at once, likewise.
+        variable: Where machines have their value from: a variable of their environment, "" for the app's secret TOKEN.
         check_delay: Seconds after a boot until the check has run again; until then its old result stays.
         log: What was done, in order: `write 2`, `boot m1 new`, `stop m1 new`, `lease m1`, `release m1`.
     """
@@ -43,6 +44,7 @@ class FakeFly:
         self.held_by_others: set[str] = set()
         self.sick: set[str] = set()
         self.crashing: set[str] = set()
+        self.variable = ""
         self.check_delay = 0.5
         self.releases_work = True
         self.statuses: list[str] = []
@@ -54,9 +56,22 @@ class FakeFly:
         for number in range(1, machines + 1):
             self.add(f"m{number}")
 
-    def add(self, machine_id: str, *, state: str = "started", checked: bool = True, value: str | None = None) -> None:
+    def add(
+        self,
+        machine_id: str,
+        *,
+        state: str = "started",
+        checked: bool = True,
+        value: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         """Adds a machine that has booted with `value`, by default with the present one."""
-        config: dict[str, Any] = {"image": "cp:1", "env": {"KEEP": "1"}, "metadata": {"fly_process_group": "app"}}
+        config: dict[str, Any] = {
+            "image": "cp:1",
+            "env": {"KEEP": "1", **(environment or {})},
+            "metadata": {"fly_process_group": "app", **(metadata or {})},
+        }
         if checked:
             config["checks"] = {"http": {"type": "http"}}
         self.machines[machine_id] = {
@@ -69,8 +84,30 @@ class FakeFly:
             "updated_at": self.clock.utc(),
             "events": [self._event("launch")],
         }
-        self.booted[machine_id] = value if value is not None else self.secrets.get("TOKEN")
+        self.booted[machine_id] = value if value is not None else self._value_for(config)
         self.check(machine_id, "passing")
+
+    def _value_for(self, config: Mapping[str, Any]) -> str | None:
+        """What a machine of that configuration boots with now."""
+        if self.variable:
+            return dict(config.get("env") or {}).get(self.variable)
+        return self.secrets.get("TOKEN")
+
+    def _suffers(self, machine_id: str, values: set[str]) -> bool:
+        booted = self.booted[machine_id]
+        return booted in values or f"{machine_id} {booted}" in values
+
+    def destroy(self, machine_id: str) -> None:
+        """Destroys a machine. Fly forgets it at once."""
+        self.log.append(f"destroy {machine_id}")
+        del self.machines[machine_id]
+        self.leases.pop(machine_id, None)
+
+    def environment(self, machine_id: str) -> dict[str, str]:
+        """What a machine's configuration says, less what all have."""
+        found = dict(self.machines[machine_id]["config"]["env"])
+        assert found.pop("KEEP") == "1", "the rest of the environment is sent back whole"
+        return found
 
     def _event(self, kind: str) -> dict[str, Any]:
         moment = datetime.fromisoformat(self.clock.utc()).timestamp()
@@ -102,6 +139,8 @@ class FakeFly:
         machine_id = next(iter(re.findall(r"/(m\d+)", request.url.path)), "")
         if "release" in kind or kind == "POST /graphql":
             return self._release(request, kind)
+        if machine_id and machine_id not in self.machines:
+            return reply(404, {"error": "machine not found"})
         answers: dict[str, Callable[[], httpx.Response]] = {
             "GET /secrets": lambda: reply(200, {"secrets": self._listed()}),
             "POST /secrets": lambda: self._write(body_of(request)["values"]),
@@ -178,12 +217,12 @@ class FakeFly:
         machine = self.machines[machine_id]
         number = int(machine["instance_id"].rpartition("v")[2]) + 1
         machine |= {"config": config, "instance_id": f"{machine_id}-v{number}", "updated_at": self.clock.utc()}
-        value = self.secrets.get("TOKEN")
+        value = self._value_for(config)
         self.booted[machine_id] = value
         self.log.append(f"{'boot' if launch else 'keep'} {machine_id} {value}")
         machine["events"] = [self._event("update"), *machine["events"]]
         if launch:
-            crashes = value in self.crashing
+            crashes = self._suffers(machine_id, self.crashing)
             machine["state"] = "stopped" if crashes else "started"
             machine["_boot"] = self.clock.monotonic()
             if crashes:
@@ -197,7 +236,7 @@ class FakeFly:
         boot = machine.get("_boot")
         if boot is not None and self.clock.monotonic() > boot + self.check_delay:
             del machine["_boot"]
-            self.check(machine_id, "critical" if self.booted[machine_id] in self.sick else "passing")
+            self.check(machine_id, "critical" if self._suffers(machine_id, self.sick) else "passing")
         return {key: value for key, value in machine.items() if not key.startswith("_")}
 
     def _release(self, request: httpx.Request, kind: str) -> httpx.Response:

@@ -462,3 +462,27 @@ def test_a_token_is_revoked_by_its_id(wire: Wire, clock: Clock) -> None:
     assert body_of(wire.last)["variables"] == {"input": {"id": "t1"}}
     assert "deleteLimitedAccessToken" in body_of(wire.last)["query"]
     assert len(clock.naps) == 1
+
+
+def test_an_environment_that_fly_quotes_is_not_repeated(wire: Wire) -> None:
+    machine = Machine(
+        machine_id="m",
+        state="started",
+        instance_id="v",
+        region="ams",
+        host_status="ok",
+        config={"env": {"URL": "the-old-password"}},
+    )
+    wire.will(reply(422, {"error": "config.env: URL=the-new-password is odd, was the-old-password"}))
+    with pytest.raises(ApiError) as failed:
+        CLIENT.update_machine(
+            "cp",
+            machine,
+            config={"env": {"URL": "the-new-password"}},
+            nonce="n",
+            min_secrets_version=1,
+            skip_launch=False,
+        )
+    assert "config.env" in str(failed.value)
+    assert "the-new-password" not in str(failed.value) + repr(failed.value)
+    assert "the-old-password" not in repr(machine)

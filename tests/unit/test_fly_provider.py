@@ -1,5 +1,7 @@
 """Does the provider of an app's secrets write what changed, once, and see what somebody changed by hand?"""
 
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -489,3 +491,130 @@ def test_a_write_that_fails_stages_nothing(pair: FakeFly) -> None:
     assert "no secret was written; no machine was restarted" in failed.value.state
     assert failed.value.contact.startswith("Fly:")
     assert pair.log == []
+
+
+# Rows that are encrypted with a secret, and values that are dead
+
+
+class Reencryption:
+    """What stands in for the module that another part of the program has."""
+
+    def __init__(self, fly: FakeFly) -> None:
+        self.fly = fly
+        self.built: list[dict[str, Any]] = []
+
+    def build(self, settings: object, *, key: str, keys_before: list[str], config: object, report: object) -> Any:  # noqa: ANN401 - a companion
+        """Remembers what it was told."""
+        assert callable(config)
+        assert callable(report)
+        self.built.append({"settings": settings, "key": key, "keys_before": keys_before})
+        return self
+
+    @property
+    def key_before(self) -> str:
+        """As the real one."""
+        return str(next(iter(self.built[-1]["keys_before"]), ""))
+
+    def check(self) -> None:
+        """Nothing."""
+
+    def forward(self) -> None:
+        """Keeps to the log of the fake."""
+        self.fly.log.append("write rows")
+
+    def finish(self) -> None:
+        """Nothing."""
+
+    def back(self) -> None:
+        """Keeps to the log of the fake."""
+        self.fly.log.append("write rows back")
+
+
+@pytest.fixture
+def reencryption(fly: FakeFly, monkeypatch: pytest.MonkeyPatch) -> Reencryption:
+    """The module, replaced."""
+    found = Reencryption(fly)
+    name = "components.encryption.reencryption"
+    for each in ("components.encryption", name):
+        module = ModuleType(each)
+        module.__path__ = []
+        monkeypatch.setitem(sys.modules, each, module)
+    monkeypatch.setattr(sys.modules[name], "build", found.build, raising=False)
+    return found
+
+
+def with_rows(*keys_before: str) -> Properties:
+    return {"rows": {"TOKEN": {"settings": {"role": "r"}, "keys_before": list(keys_before)}}}
+
+
+def test_rows_change_with_the_secret_that_they_are_encrypted_with(fly: FakeFly, reencryption: Reencryption) -> None:
+    fly.secrets["OTHER"] = "other-value"
+    olds = deployed({"TOKEN": OLD, "OTHER": "other-value"})
+    news = app({"TOKEN": NEW, "OTHER": "other-value"}, **with_rows("the-oldest", OLD))
+    AppSecretsProvider().update("cp", olds, news)
+    (built,) = reencryption.built
+    assert built == {"settings": {"role": "r"}, "key": NEW, "keys_before": [OLD, "the-oldest"]}, "the one in use first"
+    assert fly.moves == ["write 2", "write rows", f"boot m1 {NEW}"]
+
+
+def test_rows_of_a_secret_that_does_not_change_stay(fly: FakeFly, reencryption: Reencryption) -> None:
+    fly.secrets["OTHER"] = "other-value"
+    olds = deployed({"TOKEN": OLD, "OTHER": "other-value"})
+    AppSecretsProvider().update("cp", olds, app({"TOKEN": OLD, "OTHER": "new"}, **with_rows("the-oldest")))
+    assert reencryption.built == []
+    assert fly.moves == ["write 2", f"boot m1 {OLD}"]
+
+
+@pytest.mark.usefixtures("fly")
+def test_a_generation_that_is_abandoned_takes_its_rows_along(reencryption: Reencryption) -> None:
+    AppSecretsProvider().update("cp", deployed({"TOKEN": NEW}), app({"TOKEN": OLD}, **with_rows(NEW)))
+    assert [(each["key"], each["keys_before"]) for each in reencryption.built] == [(OLD, [NEW])]
+
+
+def test_a_rollout_that_fails_takes_its_rows_back(fly: FakeFly, reencryption: Reencryption) -> None:
+    fly.sick.add(NEW)
+    with pytest.raises(OperatorError, match="as before"):
+        AppSecretsProvider().update("cp", deployed({"TOKEN": OLD}), app({"TOKEN": NEW}, **with_rows(OLD)))
+    assert "write rows back" in fly.moves
+    assert reencryption.built[0]["keys_before"] == [OLD]
+
+
+def test_the_key_before_the_first_is_a_way_back(fly: FakeFly, reencryption: Reencryption) -> None:
+    fly.sick.add(NEW)
+    with pytest.raises(OperatorError, match="as before"):
+        AppSecretsProvider().create(app({"TOKEN": NEW}, **with_rows(OLD)))
+    assert fly.secrets == {"TOKEN": OLD}
+    assert fly.booted == {"m1": OLD}
+    assert "write rows back" in fly.moves
+    assert reencryption.built[0]["keys_before"] == [OLD]
+
+
+@pytest.mark.usefixtures("reencryption")
+def test_rows_of_a_key_that_is_delivered_again_never_go_back_to_one_before(fly: FakeFly) -> None:
+    # A rollout of NEW was cut off; the counter is set back, so OLD is delivered again.
+    fly.machines["m1"]["config"]["metadata"][STAMP] = "3"
+    fly.version = 3
+    fly.sick.add(OLD)
+    with pytest.raises(OperatorError, match="Rolling back failed too"):
+        AppSecretsProvider().update("cp", deployed({"TOKEN": OLD}), app({"TOKEN": OLD}, **with_rows(NEW)))
+    assert "write rows" in fly.moves
+    assert "write rows back" not in fly.moves
+    assert fly.secrets == {"TOKEN": OLD}
+
+
+def test_what_goes_with_secrets_is_no_change_by_itself(fly: FakeFly, reencryption: Reencryption) -> None:
+    for changed in (with_rows(OLD), with_rows("another"), {"without_way_back": ["TOKEN"]}, {}):
+        for before in (with_rows(OLD), {"without_way_back": ["TOKEN"]}, {}):
+            olds = {**deployed({"TOKEN": OLD}), **before}
+            assert not AppSecretsProvider().diff("cp", olds, app({"TOKEN": OLD}, **changed)).changes
+    assert reencryption.built == []
+    assert fly.log == []
+
+
+def test_a_value_without_a_way_back_is_not_brought_back(fly: FakeFly) -> None:
+    fly.sick.add(NEW)
+    news = app({"TOKEN": NEW}, without_way_back=["TOKEN"])
+    with pytest.raises(OperatorError, match="already dead"):
+        AppSecretsProvider().update("cp", deployed({"TOKEN": OLD}), news)
+    assert fly.secrets == {"TOKEN": NEW}
+    assert fly.moves == ["write 2", f"boot m1 {NEW}"]

@@ -25,6 +25,7 @@ from components.fly.rollout import (
     run_with_what_was_staged,
     should_run,
 )
+from components.http import ApiError
 
 from .fake_fly import FakeFly
 from .wire import START, Clock, Wire, booted, reply
@@ -870,3 +871,256 @@ def test_who_runs_with_what_was_staged(configured: list[float | None], secret: A
 def test_where_fly_did_not_say_when_it_was_staged_nobody_is_said_to_run_with_it() -> None:
     machines = [machine(events=tuple(booted(5)))]
     assert not run_with_what_was_staged(machines, staged_at="", digest="staged", listed=listed("staged", 0))
+
+
+# Values that have died when the new ones were minted
+
+DEAD_STATE = "The value before of URL is already dead"
+
+
+@pytest.fixture
+def reset(fly: FakeFly) -> FakeFly:
+    """The same app; its URL was reset, so the old one is dead."""
+    fly.secrets["URL"] = "old-url"
+    return fly
+
+
+def reset_fails(values: Mapping[str, str], previous: Mapping[str, str], **options: Any) -> OperatorError:  # noqa: ANN401 - of `deliver`
+    with pytest.raises(OperatorError) as failed:
+        Rollout(CLIENT, "cp", POLICY).deliver(
+            values, previous=previous, finished_version=1, without_way_back=["URL"], **options
+        )
+    return failed.value
+
+
+def fails_at(fly: FakeFly, machine_id: str) -> None:
+    """That machine does not bear the new value, the others do."""
+    fly.sick.add(f"{machine_id} {NEW}")
+
+
+def test_a_dead_value_is_never_brought_back_and_every_machine_gets_the_new_one(reset: FakeFly) -> None:
+    fails_at(reset, "m2")
+    error = reset_fails({"TOKEN": NEW, "URL": "new-url"}, {"TOKEN": OLD, "URL": "old-url"})
+    assert reset.secrets == {"TOKEN": OLD, "URL": "new-url"}
+    assert reset.moves == [
+        "write 2",
+        f"boot m1 {NEW}",
+        f"boot m2 {NEW}",
+        "write 3",
+        f"boot m3 {OLD}",  # it had not moved, so it ran with the dead value
+        f"boot m1 {OLD}",
+        f"boot m2 {OLD}",
+    ]
+    assert "as before" not in error.state
+    assert "the values of TOKEN that this stack had delivered are back, on every machine of cp" in error.state
+    assert "every machine runs with the new value of URL" in error.state
+    assert DEAD_STATE in error.state
+    assert "Every other old credential is still alive" in error.state
+
+
+def test_where_all_values_before_are_dead_nothing_is_brought_back_and_nothing_moves(reset: FakeFly) -> None:
+    reset.sick.add(NEW)
+    reset.secrets = {"URL": "old-url", "TOKEN": NEW}
+    error = reset_fails({"URL": "new-url"}, {"URL": "old-url"})
+    assert reset.moves == ["write 2", f"boot m1 {NEW}"]
+    assert reset.secrets["URL"] == "new-url"
+    assert "machines m1 run with the new value, machines m2, m3 still with the dead one" in error.state
+    assert DEAD_STATE in error.state
+    assert "alive" not in error.state
+
+
+def test_a_first_value_that_was_reset_is_dead_too_and_not_taken_for_a_hand_made_one(reset: FakeFly) -> None:
+    fails_at(reset, "m2")
+    error = reset_fails({"TOKEN": NEW, "URL": "new-url"}, {"TOKEN": OLD})
+    assert reset.secrets == {"TOKEN": OLD, "URL": "new-url"}
+    assert "hand-made" not in error.state
+
+
+def test_a_hand_made_value_beside_a_dead_one_is_left_as_ever(reset: FakeFly) -> None:
+    fails_at(reset, "m1")
+    error = reset_fails({"TOKEN": NEW, "URL": "new-url"}, {"URL": "old-url"})
+    assert reset.moves == ["write 2", f"boot m1 {NEW}"]
+    assert "TOKEN of cp is already the new value and the hand-made one before it cannot be read back" in error.state
+    assert "machines m2, m3 still with the old ones, of which that of URL is dead" in error.state
+    assert DEAD_STATE in error.state
+
+
+def test_a_value_that_is_delivered_again_is_not_dead(reset: FakeFly) -> None:
+    reset.sick.add(NEW)
+    error = reset_fails({"TOKEN": NEW, "URL": "old-url"}, {"TOKEN": OLD, "URL": "old-url"})
+    assert "as before" in error.state
+    assert "dead" not in error.state
+
+
+def test_a_way_back_beside_a_dead_value_that_fails_is_said(reset: FakeFly) -> None:
+    reset.sick.update({NEW, OLD})
+    error = reset_fails({"TOKEN": NEW, "URL": "new-url"}, {"TOKEN": OLD, "URL": "old-url"})
+    assert "Rolling back failed too" in error.happened
+    assert "either value of TOKEN, which both work" in error.state
+    assert "machines m2, m3 may still run with the dead value of URL" in error.state
+    assert DEAD_STATE in error.state
+
+
+def test_an_app_that_is_ill_with_a_dead_value_gets_the_new_one_the_healthy_first(reset: FakeFly) -> None:
+    reset.check("m1", "critical")
+    Rollout(CLIENT, "cp", POLICY).deliver(
+        {"URL": "new-url"}, previous={"URL": "old-url"}, finished_version=1, without_way_back=["URL"]
+    )
+    assert [line.split()[1] for line in reset.moves[1:]] == ["m2", "m3", "m1"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "written"),
+    [
+        (lambda fly: fly.machines.clear(), False),
+        (lambda fly: fly.machines["m2"].update(host_status="unreachable"), False),
+        (lambda fly: fly.faults.append(lambda kind, _path, _n: reply(503) if kind == "GET /secrets" else None), False),
+        (lambda fly: fly.faults.append(lambda kind, _path, _n: reply(403) if kind == "POST /secrets" else None), False),
+        (lambda fly: fly.faults.append(lambda kind, _path, _n: reply(503) if kind == "POST /secrets" else None), True),
+    ],
+    ids=["no machines", "unreachable", "does not list", "does not write", "may have written"],
+)
+def test_a_delivery_that_does_not_begin_says_that_the_value_before_is_dead(
+    reset: FakeFly,
+    prepare: Any,  # noqa: ANN401 - a function
+    written: bool,  # noqa: FBT001 - a column
+) -> None:
+    prepare(reset)
+    error = reset_fails({"URL": "new-url"}, {"URL": "old-url"})
+    assert ("no secret was written" in error.state) is not written
+    assert (
+        f"{DEAD_STATE}: minting the new one has ended it, so cp cannot work with it until the new one is" in error.state
+    )
+    assert "alive" not in error.state
+    assert reset.moves == []
+
+
+# Companions
+
+
+class Rows:
+    """A companion that keeps to the log of the fake, and fails where a test says so."""
+
+    def __init__(self, fly: FakeFly, name: str = "rows", **failures: Exception) -> None:
+        self._fly = fly
+        self._name = name
+        self._failures = failures
+        self.sides: list[str] = []
+
+    def _do(self, what: str) -> None:
+        self._fly.log.append(f"write {self._name} {what}")  # among `moves`
+        self.sides.append(what)
+        if what in self._failures:
+            raise self._failures[what]
+
+    def check(self) -> None:
+        """As the protocol says."""
+        self._do("check")
+
+    def forward(self) -> None:
+        """As the protocol says."""
+        self._do("forward")
+
+    def finish(self) -> None:
+        """As the protocol says."""
+        self._do("finish")
+
+    def back(self) -> None:
+        """As the protocol says."""
+        self._do("back")
+
+
+BROKEN = OperatorError("It broke off.", state="7 of 9 rows are new.", next_step="mend the database.", contact="Neon: x")
+UNANSWERED = ApiError("Neon", "ask", status=503, reason="down")
+
+
+def with_rows(*rows: Rows, previous: Mapping[str, str] | None = None) -> Delivery:
+    previous = {"TOKEN": OLD} if previous is None else previous
+    return Rollout(CLIENT, "cp", POLICY).deliver({"TOKEN": NEW}, previous=previous, finished_version=1, companions=rows)
+
+
+def rows_fail(*rows: Rows, previous: Mapping[str, str] | None = None) -> OperatorError:
+    with pytest.raises(OperatorError) as failed:
+        with_rows(*rows, previous=previous)
+    return failed.value
+
+
+def test_companions_go_forward_between_the_write_and_the_first_restart(fly: FakeFly) -> None:
+    with_rows(Rows(fly))
+    boots = [f"boot m{number} {NEW}" for number in (1, 2, 3)]
+    assert fly.moves == ["write rows check", "write 2", "write rows forward", *boots, "write rows finish"]
+
+
+def test_a_companion_that_cannot_go_forward_is_found_before_anything_is_written(fly: FakeFly) -> None:
+    error = rows_fail(Rows(fly, check=BROKEN))
+    assert fly.moves == ["write rows check"]
+    assert (error.happened, error.state, error.contact) == (BROKEN.happened, BROKEN.state, BROKEN.contact)
+
+
+def test_a_companion_that_cannot_be_asked_is_no_reason_to_blame_fly(fly: FakeFly) -> None:
+    error = rows_fail(Rows(fly, check=UNANSWERED))
+    assert "no secret was written" in error.state
+    assert "once Neon answers" in error.next_step
+
+
+@pytest.mark.parametrize("how", [BROKEN, UNANSWERED], ids=["broken", "unanswered"])
+def test_a_companion_that_breaks_off_goes_back_although_no_machine_has_moved(fly: FakeFly, how: Exception) -> None:
+    error = rows_fail(Rows(fly, forward=how))
+    assert fly.moves == ["write rows check", "write 2", "write rows forward", "write rows back", "write 3"]
+    assert fly.secrets == {"TOKEN": OLD}
+    assert "as before" in error.state
+    assert ("It broke off." if how is BROKEN else "Neon: could not ask") in error.happened
+
+
+def test_those_that_have_begun_go_back_last_first(fly: FakeFly) -> None:
+    first, second, third = Rows(fly, "a"), Rows(fly, "b", forward=BROKEN), Rows(fly, "c")
+    rows_fail(first, second, third)
+    assert [line for line in fly.moves if "back" in line] == ["write b back", "write a back"]
+    assert third.sides == ["check"]
+
+
+def test_they_go_back_before_the_machines_and_once_more_after_them(fly: FakeFly) -> None:
+    fails_at(fly, "m2")
+    rows = Rows(fly)
+    error = rows_fail(rows)
+    back = fly.moves.index("write rows back")
+    assert fly.moves[back:] == ["write rows back", "write 3", f"boot m1 {OLD}", f"boot m2 {OLD}", "write rows back"]
+    assert "finish" not in rows.sides
+    assert "as before" in error.state
+
+
+def test_one_that_cannot_go_back_leaves_the_machines_where_they_are(fly: FakeFly) -> None:
+    fails_at(fly, "m2")
+    error = rows_fail(Rows(fly, back=BROKEN))
+    assert fly.moves[-1] == "write rows back"
+    assert fly.secrets == {"TOKEN": NEW}
+    assert "Rolling back failed too: It broke off." in error.happened
+    assert "7 of 9 rows are new. restarted machines: m1, m2, all others still run with the old value." in error.state
+    assert error.contact == BROKEN.contact
+
+
+def test_one_that_went_back_is_not_forgotten_where_the_machines_cannot(fly: FakeFly) -> None:
+    fly.sick.update({NEW, OLD})
+    error = rows_fail(Rows(fly))
+    assert "what changes together with them has been put back" in error.state
+    assert "both values work" not in error.state
+
+
+@pytest.mark.parametrize(("failing", "goes_back"), [("m1", True), ("m2", False), ("m3", False)])
+def test_beside_a_hand_made_value_it_goes_where_more_machines_are(
+    fly: FakeFly,
+    failing: str,
+    goes_back: bool,  # noqa: FBT001 - a column
+) -> None:
+    fails_at(fly, failing)
+    rows = Rows(fly)
+    assert "cannot be read back" in rows_fail(rows, previous={}).state
+    assert ("back" in rows.sides) is goes_back
+
+
+def test_one_that_cannot_be_finished_is_an_error_that_moves_no_machine_back(fly: FakeFly) -> None:
+    error = rows_fail(Rows(fly, finish=BROKEN))
+    assert set(fly.booted.values()) == {NEW}
+    assert fly.secrets == {"TOKEN": NEW}
+    assert "runs on every machine, but not everything could be changed with it: It broke off." in error.happened
+    assert "7 of 9 rows are new. Every old credential is still alive." in error.state
