@@ -3,15 +3,25 @@
 Source: Neon's API reference, "API keys", "Projects" and "Branches". Answers to `create` carry the key; no other answer does.
 """
 
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
 from components.http import ONCE, REPEATABLE, Api, ApiError, RetryPolicy, failure_with
 from components.keyring import Issued, Minted
 from components.operator_credentials import endpoint
+
+# What Neon's own SDK takes for the end of an operation, and how often and how long it looks (@neon/sdk 6.1.2).
+SUCCEEDED = frozenset({"finished", "skipped"})
+FAILED = frozenset({"failed", "error", "cancelled"})
+OPERATION_POLL = 1.0  # seconds
+OPERATION_TIMEOUT = 300.0  # seconds
+# 423 while another operation of the project runs: that is no failure, it only has to be waited for.
+WHEN_LOCKED = RetryPolicy(attempts=12, first_wait=0.5, longest_wait=10)
 
 
 def _explain(body: object) -> str:
@@ -26,11 +36,13 @@ class Branch:
         branch_id: Neon's id.
         name: Its name.
         created_at: When it was made, by Neon's clock.
+        default: Whether it is the project's default branch.
     """
 
     branch_id: str
     name: str
     created_at: datetime
+    default: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,9 +83,74 @@ class NeonClient:
         operation = f"list the branches of project {project_id}"
         body = self._call("GET", f"/projects/{project_id}/branches", operation=operation, policy=REPEATABLE).json()
         return [
-            Branch(branch_id=each["id"], name=each["name"], created_at=datetime.fromisoformat(each["created_at"]))
+            Branch(
+                branch_id=each["id"],
+                name=each["name"],
+                created_at=datetime.fromisoformat(each["created_at"]),
+                default=bool(each.get("default")),
+            )
             for each in body["branches"]
         ]
+
+    def default_branch(self, project_id: str) -> str:
+        """The id of a project's default branch."""
+        found = next((branch.branch_id for branch in self.branches(project_id) if branch.default), None)
+        if found is None:
+            operation = f"find the default branch of project {project_id}"
+            raise ApiError("Neon", operation, status=404, reason="Neon names none")
+        return found
+
+    # Roles of a branch.
+
+    def roles(self, project_id: str, branch_id: str) -> list[str]:
+        """The names of a branch's roles that are not Neon's own."""
+        path = f"/projects/{project_id}/branches/{branch_id}/roles"
+        body = self._call("GET", path, operation=f"list the roles of branch {branch_id}", policy=REPEATABLE).json()
+        return [each["name"] for each in body["roles"] if not each.get("protected")]
+
+    def create_role(self, project_id: str, branch_id: str, name: str) -> str:
+        """Makes a role and returns its password, once it works. Roles made so may read and write all tables (`neon_superuser`)."""
+        path = f"/projects/{project_id}/branches/{branch_id}/roles"
+        answer = self._call(
+            "POST", path, operation=f"create role {name}", json={"role": {"name": name}}, policy=WHEN_LOCKED
+        )
+        return self._password(project_id, answer)
+
+    def reset_role_password(self, project_id: str, branch_id: str, name: str) -> str:
+        """Gives a role a new password and returns it, once it works and the old one does not. May be repeated: the last one counts."""
+        path = f"/projects/{project_id}/branches/{branch_id}/roles/{name}/reset_password"
+        answer = self._call("POST", path, operation=f"reset the password of role {name}", policy=WHEN_LOCKED)
+        return self._password(project_id, answer)
+
+    def _password(self, project_id: str, answer: httpx.Response) -> str:
+        body = answer.json()
+        for operation in body["operations"]:
+            self.await_operation(project_id, operation["id"])
+        return str(body["role"]["password"])
+
+    def await_operation(self, project_id: str, operation_id: str) -> None:
+        """Waits until an operation is over.
+
+        Raises:
+            ApiError: It failed, or did not end within `OPERATION_TIMEOUT`.
+        """
+        path = f"/projects/{project_id}/operations/{operation_id}"
+        deadline = time.monotonic() + OPERATION_TIMEOUT
+        while True:
+            answer = self._call("GET", path, operation=f"look at operation {operation_id}", policy=REPEATABLE).json()
+            found = answer["operation"]
+            if found["status"] in SUCCEEDED:
+                return
+            if found["status"] in FAILED or time.monotonic() > deadline:
+                operation = f"finish operation {operation_id} ({found['action']})"
+                raise ApiError("Neon", operation, status=None, reason=f"its status is {found['status']}")
+            time.sleep(OPERATION_POLL)
+
+    def connection_uri(self, project_id: str, *, branch: str, database: str, role: str, pooled: bool) -> str:
+        """How to connect as a role. Carries a password: secret."""
+        parameters = {"branch_id": branch, "database_name": database, "role_name": role, "pooled": str(pooled).lower()}
+        path = f"/projects/{project_id}/connection_uri?{urlencode(parameters)}"
+        return str(self._call("GET", path, operation=f"read how role {role} connects", policy=REPEATABLE).json()["uri"])
 
     # Keys. `organization_id` "" means personal keys.
 

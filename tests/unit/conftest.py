@@ -10,6 +10,7 @@ import tenacity.nap
 
 from components import http, lifecycle
 from components.fly import rollout
+from components.neon import client as neon_client
 from components.verification import check
 
 from .wire import Clock, Wire
@@ -23,6 +24,7 @@ VARIABLES = (
     "NEON_",
     "RESEND_",
     "STRIPE_",
+    "UPSTASH_",
     "DNS_",
     "ROTATION_",
     "PULUMI_",
@@ -33,7 +35,7 @@ VARIABLES = (
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Time as the code under test sees it: sleeping moves it on and takes no time."""
     clock = Clock()
-    for module in (tenacity.nap, rollout, check, lifecycle):
+    for module in (tenacity.nap, rollout, check, lifecycle, neon_client):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

@@ -1,5 +1,6 @@
 """Does the client read Neon as Neon writes, and keep keys out of messages?"""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from components.http import ApiError
 from components.keyring import Issued
 from components.neon.client import NeonClient
 
-from .wire import Wire, body_of, reply
+from .wire import Clock, Wire, body_of, reply
 
 KEY = "napi_operator-key-of-an-admin"
 CLIENT = NeonClient(KEY)
@@ -169,3 +170,103 @@ def test_a_revocation_is_repeated(wire: Wire) -> None:
     wire.will(httpx.ReadTimeout("late"), reply(404))
     CLIENT.revoke_key("org-1", "7")
     assert len(wire.requests) == 2
+
+
+# Roles
+
+ROLES = "/api/v2/projects/p-1/branches/br-1/roles"
+PASSWORD = "npg_the-new-password"
+
+
+def armed(*operations: str) -> dict[str, Any]:
+    """What Neon answers to a write of a role."""
+    return {
+        "role": {"branch_id": "br-1", "name": "cp_a", "password": PASSWORD, "protected": False},
+        "operations": [{"id": each, "action": "apply_config", "status": "running"} for each in operations],
+    }
+
+
+def operation(status: str) -> httpx.Response:
+    return reply(200, {"operation": {"id": "op", "action": "apply_config", "status": status}})
+
+
+def test_neons_own_roles_are_not_listed(wire: Wire) -> None:
+    wire.will(reply(200, {"roles": [{"name": "cp_a"}, {"name": "web_access", "protected": True}]}))
+    assert CLIENT.roles("p-1", "br-1") == ["cp_a"]
+    assert wire.last.url.path == ROLES
+
+
+@pytest.mark.parametrize(
+    ("call", "path", "body"),
+    [
+        (CLIENT.create_role, ROLES, {"role": {"name": "cp_a"}}),
+        (CLIENT.reset_role_password, f"{ROLES}/cp_a/reset_password", None),
+    ],
+    ids=["create", "reset"],
+)
+def test_a_password_is_returned_once_every_operation_is_over(
+    wire: Wire,
+    clock: Clock,
+    call: Callable[[str, str, str], str],
+    path: str,
+    body: object,
+) -> None:
+    wire.will(reply(201, armed("op-1", "op-2")), operation("running"), operation("finished"), operation("skipped"))
+    assert call("p-1", "br-1", "cp_a") == PASSWORD
+    first, *polls = wire.requests
+    assert (first.method, first.url.path) == ("POST", path)
+    assert (body_of(first) if first.content else None) == body
+    assert [each.url.path.rpartition("/")[2] for each in polls] == ["op-1", "op-1", "op-2"]
+    assert clock.naps
+
+
+@pytest.mark.parametrize("status", ["failed", "error", "cancelled"])
+def test_a_failed_operation_gives_no_password(wire: Wire, status: str) -> None:
+    wire.will(reply(201, armed("op-1")), operation(status))
+    with pytest.raises(ApiError, match=status) as failed:
+        CLIENT.create_role("p-1", "br-1", "cp_a")
+    assert PASSWORD not in str(failed.value)
+
+
+def test_a_locked_project_is_waited_for(wire: Wire, clock: Clock) -> None:
+    wire.will(reply(423, {"message": "project already has running operations"}), reply(200, armed()))
+    assert CLIENT.reset_role_password("p-1", "br-1", "cp_a") == PASSWORD
+    assert clock.naps
+
+
+def test_a_role_whose_creation_got_no_answer_is_there_the_second_time(wire: Wire) -> None:
+    wire.will(httpx.ReadTimeout("no answer"), reply(409, {"message": "role already exists"}))
+    with pytest.raises(ApiError, match="already exists") as failed:
+        CLIENT.create_role("p-1", "br-1", "cp_a")
+    assert failed.value.status == 409
+
+
+def test_an_endless_operation_is_given_up(wire: Wire, clock: Clock) -> None:
+    wire.will(reply(201, armed("op-1")))
+    wire.serve = lambda _request: operation("running")
+    with pytest.raises(ApiError, match="running"):
+        CLIENT.create_role("p-1", "br-1", "cp_a")
+    assert 200 < sum(clock.naps) < 400
+
+
+def test_how_to_connect_is_asked_with_all_that_decides_it(wire: Wire) -> None:
+    wire.will(reply(200, {"uri": "postgresql://cp_a:x@ep.neon.tech/neondb"}))
+    uri = CLIENT.connection_uri("p-1", branch="br-1", database="neondb", role="cp_a", pooled=True)
+    assert uri == "postgresql://cp_a:x@ep.neon.tech/neondb"
+    assert dict(wire.last.url.params) == {
+        "branch_id": "br-1",
+        "database_name": "neondb",
+        "role_name": "cp_a",
+        "pooled": "true",
+    }
+
+
+def test_the_default_branch_is_found(wire: Wire) -> None:
+    both = [
+        {"id": "br-1", "name": "dev", "created_at": "2026-11-23T12:00:00Z", "default": False},
+        {"id": "br-2", "name": "main", "created_at": "2026-11-23T12:00:00Z", "default": True},
+    ]
+    wire.will(reply(200, {"branches": both}), reply(200, {"branches": both[:1]}))
+    assert CLIENT.default_branch("p-1") == "br-2"
+    with pytest.raises(ApiError, match="default branch"):
+        CLIENT.default_branch("p-1")
