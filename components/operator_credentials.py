@@ -63,7 +63,33 @@ CONTROL_PLANE_SESSION = OperatorCredential(
     variables=("CP_SESSION",),
     config_key="controlPlaneSession",
 )
-ALL = (FLY, GITHUB, CONTROL_PLANE, NEON, RESEND, STRIPE, CONTROL_PLANE_SESSION)
+UPSTASH = OperatorCredential(
+    description="a management key of the Upstash account that has the tenants' database",
+    variables=("UPSTASH_API_KEY",),
+    config_key="upstashApiKey",
+)
+UPSTASH_EMAIL = OperatorCredential(
+    description="the email address of the Upstash account, without which its management key is none",
+    variables=("UPSTASH_EMAIL",),
+    config_key="upstashEmail",
+)
+UPSTASH_REST_TOKEN = OperatorCredential(
+    description="the standard REST token of the tenants' database, needed only where Upstash hides it (Credential Protection)",
+    variables=("UPSTASH_REDIS_REST_TOKEN",),
+    config_key="upstashRedisRestToken",
+)
+ALL = (
+    FLY,
+    GITHUB,
+    CONTROL_PLANE,
+    NEON,
+    RESEND,
+    STRIPE,
+    CONTROL_PLANE_SESSION,
+    UPSTASH,
+    UPSTASH_EMAIL,
+    UPSTASH_REST_TOKEN,
+)
 
 
 def variable_of_config(key: str) -> str:

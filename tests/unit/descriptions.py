@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import jsonschema
+import yaml
 
 from sandbox.stripe import forms
 
@@ -57,7 +58,9 @@ def _is_uri(value: object) -> bool:
 
 def load(name: str) -> dict[str, Any]:
     """One of the descriptions, as it is."""
-    found: dict[str, Any] = json.loads((SPECS / f"{name}.json").read_text(encoding="utf-8"))
+    path = next(SPECS / name for name in (f"{name}.json", f"{name}.yml") if (SPECS / name).exists())
+    text = path.read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     return found
 
 
@@ -330,5 +333,6 @@ DESCRIPTIONS = {
         Description("github", "github-actions-subset", prefix="(?:/api/v3)?"),
         Description("resend", "resend"),
         Description("stripe", "stripe-subset"),
+        Description("upstash", "upstash-developer-api", prefix="/v2"),
     )
 }

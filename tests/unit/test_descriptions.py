@@ -21,6 +21,7 @@ from components.github.client import GitHubClient, WorkflowRun
 from components.keyring import Issued, Minted
 from components.resend.client import Domain, DomainRecord, Email, ResendClient
 from components.stripe.client import StripeClient, WebhookEndpoint
+from components.upstash.client import Database, UpstashClient
 
 from .descriptions import DESCRIPTIONS, Finding, translate
 from .wire import Wire, reply
@@ -30,12 +31,14 @@ CLIENTS: Mapping[str, object] = {
     "github": GitHubClient(token="github-operator-token"),
     "resend": ResendClient("re_operator_key-with-full-access"),
     "stripe": StripeClient("sk_live_51operatoroperator"),
+    "upstash": UpstashClient(email="operator@molecule.example", key="management-key-of-the-operator"),
 }
 # Other makers of requests, to systems that have no description here.
 UNDESCRIBED_CLIENTS = {
     "control_plane/client.py",
     "dns/client.py",
     "neon/client.py",
+    "upstash/rest.py",
     "verification/fly_app.py",
     "verification/stripe_api_key.py",
     "verification/stripe_webhook_secret.py",
@@ -99,6 +102,10 @@ KNOWN = [
     known("github", "*", "header x-github-api-version", "documented for all operations, described for none"),
     known("stripe", "*", "header stripe-version", "documented for all operations, described for none"),
     known("stripe", "POST *", "header idempotency-key", "documented for all operations, described for none"),
+    known("upstash", "GET *", "answer password", "in Upstash's Terraform provider and CLI, not in the description"),
+    known("upstash", "GET *", "answer rest_token", "in Upstash's Terraform provider and CLI, not in the description"),
+    known("upstash", "POST *", "answer password", "in older examples of Upstash's documentation and in its CLI"),
+    known("upstash", "POST *", "answer rest_token", "in older examples of Upstash's documentation and in its CLI"),
 ]
 
 
@@ -448,7 +455,22 @@ STRIPE = [
         Answer(f"DELETE {ENDPOINTS}/{{webhook_endpoint}}", {"id": "we_1"})
     ),
 ]
-CASES = [*FLY, *GITHUB, *RESEND, *STRIPE]
+
+# Upstash
+
+DATABASE_SHOWN = {"endpoint": "happy-cat-1", "port": 6379, "tls": True, "state": "active"}
+CREDENTIALS_SHOWN = {"password": "p", "rest_token": "r"}
+DATABASE = Database(host="happy-cat-1.upstash.io", port=6379, tls=True, state="active", password="p", rest_token="r")
+PROTECTED = replace(DATABASE, password="", rest_token="")
+UPSTASH = [
+    call("upstash", method, "d1").answered(Answer(operation, {**DATABASE_SHOWN, **credentials}), result=result)
+    for method, operation in (
+        ("database", "GET /redis/database/{id}"),
+        ("reset_password", "POST /redis/reset-password/{id}"),
+    )
+    for credentials, result in ((CREDENTIALS_SHOWN, DATABASE), ({}, PROTECTED))
+]
+CASES = [*FLY, *GITHUB, *RESEND, *STRIPE, *UPSTASH]
 
 
 def knows(case: Case, finding: Finding) -> list[Known]:
@@ -565,6 +587,13 @@ ON_PURPOSE = [
         "test_a_key_is_deleted_or_was_before",
         known("resend", "DELETE /api-keys/{api_key_id}", "answer", "that it succeeded is all that counts"),
     ),
+    *(
+        (test, known("upstash", operation, "answer read_only_rest_token", PLACEHOLDER))
+        for test, operation in (
+            ("test_a_database_is_read_as_the_account", "GET /redis/database/{id}"),
+            ("test_a_reset_is_answered_with_the_database", "POST /redis/reset-password/{id}"),
+        )
+    ),
 ]
 
 
@@ -634,6 +663,10 @@ ENDPOINT_FORM = "url=https://a.example&enabled_events[]=*"
         ("stripe", request("POST", ENDPOINTS, form=f"{ENDPOINT_FORM}&connect=yes"), "body connect"),
         ("stripe", request("POST", ENDPOINTS, form=f"{ENDPOINT_FORM}&metadata[a][b]=c"), "body metadata.a"),
         ("stripe", request("POST", ENDPOINTS, form="url=https://a.example&enabled_events=*"), "body enabled_events"),
+        ("upstash", request("GET", "/v2/redis/databases/d1"), "request"),
+        ("upstash", request("GET", "/redis/database/d1"), "request"),
+        ("upstash", request("GET", "/v2/redis/database/d1?hide=1"), "query hide"),
+        ("upstash", request("POST", "/v2/redis/reset-password/d1", json={}), "body"),
         ("stripe", request("POST", ENDPOINTS, json={"url": "https://a.example", "enabled_events": ["*"]}), "body"),
     ],
     ids=lambda value: f"{value.method} {value.url.raw_path.decode()}" if isinstance(value, httpx.Request) else value,

@@ -1,0 +1,1 @@
+"""Upstash, whose Redis the tenants share."""
