@@ -13,6 +13,9 @@ rotate(
     [
         secret_map.fly_api_token(settings),
         secret_map.neon_api_key(settings),
+        secret_map.database_url(settings),
+        secret_map.tenant_redis_url(settings),
+        secret_map.secrets_encryption_key(settings),
         secret_map.resend_api_key(settings),
         secret_map.resend_from_email(settings),
         secret_map.stripe_api_key(settings),

@@ -45,6 +45,11 @@ class Issuer(ABC):
         return []
 
     @property
+    def overlaps(self) -> bool:
+        """Whether the credential before works until it is revoked. False where minting one ends it."""
+        return True
+
+    @property
     def old_value_lives_until(self) -> str:
         """Where `revokes` is False: when the provider ends the value before, RFC 3339; "" where nobody knows."""
         return ""

@@ -48,10 +48,21 @@ def make_current(
     try:
         minted = issuers[0].mint(name)
     except ApiError as error:
+        if not issuers[0].overlaps:
+            state = (
+                "nothing was delivered. The value before may be dead already: consumers then fail until the next run has delivered "
+                "a new one."
+            )
+        elif error.ambiguous:
+            state = (
+                "nothing was delivered; every old credential is still alive. One that nobody holds may have been minted; "
+                "the next run revokes it."
+            )
+        else:
+            state = "nothing was delivered; every old credential is still alive."
         raise OperatorError(
             f"{family.secret}: could not mint {name}: {error}.",
-            state="nothing was delivered; every old credential is still alive."
-            + (" One that nobody holds may have been minted; the next run revokes it." if error.ambiguous else ""),
+            state=state,
             next_step="`pulumi up` again.",
             contact=error.contact,
         ) from error
@@ -93,6 +104,7 @@ class RevocationOrder:
         known: Credentials whose values can prove their death.
         also: Ids outside the family that the operator lists.
         proof_timeout: Seconds for the provider to refuse every dead credential.
+        tenants_behind: Asks which machines of tenants hold another value than the one given.
     """
 
     family: Family
@@ -103,6 +115,7 @@ class RevocationOrder:
     known: tuple[Credential, ...]
     also: tuple[str, ...]
     proof_timeout: float
+    tenants_behind: Callable[[str], Sequence[str]] = lambda _value: ()
 
 
 def revoke_all_but(
@@ -115,20 +128,31 @@ def revoke_all_but(
             is not alive (each: nothing was revoked); a call failed, or a revoked credential is still accepted.
     """
     secret = order.family.secret
+    both_work = (
+        "every credential is still alive, so both values work."
+        if issuers[0].overlaps
+        else f"nothing was revoked, but minting generation {order.verified.generation} has ended the value before: who holds it fails."
+    )
     others = holders_of_another_value(value=order.verified.value, holdings=order.holdings)
     if others:
         raise OperatorError(
             f"{secret}: the old credential is not revoked: {', '.join(others)} does not hold generation {order.verified.generation}.",
-            state="every credential is still alive, so both values work.",
+            state=both_work,
             next_step="`pulumi up` without --target: it delivers to every location, verifies, and then revokes.",
         )
     if order.subject != order.verified_subject:
         raise OperatorError(
             f"{secret}: the old credential is not revoked: generation {order.verified.generation} is delivered, but not verified.",
-            state="every credential is still alive, so both values work.",
+            state=both_work,
             next_step="`pulumi up` without --target: it verifies, and then revokes.",
         )
     try:
+        if behind := order.tenants_behind(order.verified.value):
+            raise OperatorError(
+                f"{secret}: the old credential is not revoked: {', '.join(behind)} does not hold generation {order.verified.generation}.",
+                state=f"every other location works with generation {order.verified.generation}, which is verified; nothing was revoked.",
+                next_step="`pulumi up`: it moves them, verifies, and then revokes.",
+            )
         listed = [(issuer, each) for issuer in issuers for each in issuer.issued()]
         everything = _once_each(each for _, each in listed)
         _assert_verified_lives(order, everything)

@@ -13,7 +13,7 @@ import tenacity
 from pulumi.runtime import invoke
 
 from components.errors import RefusedError
-from components.keyring import Credential, fingerprint
+from components.keyring import Credential
 from components.settings import Progress
 
 CREDENTIAL_TYPE = "pulumi-python:dynamic/rotation:Credential"
@@ -28,7 +28,7 @@ REVOCATION_PREFIX = "revocation-"
 def progress() -> dict[str, Progress]:
     """How far each secret is. Empty before the first deployment.
 
-    The engine answers with all resources that are not pending deletion, their secrets decrypted. Only fingerprints of values leave here.
+    The engine answers with all resources that are not pending deletion, their secrets decrypted.
     """
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
     answer = _read(name)
@@ -91,7 +91,7 @@ def _of_credential(
     known = [Credential.from_properties(each) for each in credential.get("keyring") or ()]
     return {
         "current": int(credential["generation"]),
-        "fingerprints": {each.generation: fingerprint(each.value) for each in known if each.value},
+        "keyring": tuple(known),
         "delivered": {
             app: held["digests"][secret] for app, held in apps.items() if held.get(secret) == credential.get("value")
         },

@@ -51,13 +51,20 @@ def check(
     warnings: list[str] = []
 
     def issuer_of(secret: Secret) -> Issuer:
-        keep_from = progress.get(secret.name, Progress()).keep_from
-        context = Context(config=config, given=supplied.get(secret.name, ""), keep_from=keep_from)
+        so_far = progress.get(secret.name, Progress())
+        given = supplied.get(secret.name, "")
+        context = Context(config=config, given=given, keyring=so_far.keyring, keep_from=so_far.keep_from)
         return ISSUERS[secret.source.kind].build(secret.source.settings, context)
 
     examinations: list[tuple[Callable[[], list[RefusedError]], OperatorCredential | None]] = [
         (
-            lambda: _fly(FlyClient(operator_credentials.find(operator_credentials.FLY, config)), apps, tenant_app),
+            lambda: _fly(
+                FlyClient(operator_credentials.find(operator_credentials.FLY, config)),
+                apps,
+                tenant_app,
+                secrets,
+                warnings,
+            ),
             operator_credentials.FLY,
         ),
         *(
@@ -86,7 +93,9 @@ def check(
     return warnings
 
 
-def _fly(client: FlyClient, apps: Iterable[str], tenant_app: str) -> list[RefusedError]:
+def _fly(
+    client: FlyClient, apps: Iterable[str], tenant_app: str, secrets: Iterable[Secret], warnings: list[str]
+) -> list[RefusedError]:
     errors = []
     for app in sorted({*apps, tenant_app}):
         if not client.app_exists(app):
@@ -103,7 +112,23 @@ def _fly(client: FlyClient, apps: Iterable[str], tenant_app: str) -> list[Refuse
                     next_step=f"deploy {app} first.",
                 )
             )
+    if not errors:
+        warnings.extend(_tenants(client, secrets))
     return errors
+
+
+def _tenants(client: FlyClient, secrets: Iterable[Secret]) -> Iterable[str]:
+    """Which machines of tenants are going to restart."""
+    variables: dict[str, set[str]] = {}
+    for location in (secret.tenants for secret in secrets):
+        if location is not None and not location.reprovisions:
+            variables.setdefault(location.app, set()).add(location.variable)
+    for app, names in variables.items():
+        count = sum(bool(names & (each.config.get("env") or {}).keys()) for each in client.list_machines(app))
+        yield (
+            f"{count} machines of {app} have {' or '.join(sorted(names))} in their environment: each is updated, and so restarted, once; one "
+            "first, then in batches."
+        )
 
 
 def _issuer(

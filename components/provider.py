@@ -13,18 +13,21 @@ The dotted names of this module and its classes are kept in the state of every s
 
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
-from components import lifecycle
+from components import lifecycle, operator_credentials
 from components.dynamic_provider import Properties, Provider, integer, same
 from components.errors import OperatorError
+from components.fly.client import FlyClient
 from components.http import ApiError
 from components.issuer import Issuer
 from components.issuers import ISSUERS, Context
 from components.keyring import Credential
 from components.secret import Family
+from components.tenants.rollout import behind
 
 
 class CredentialProvider(Provider):
@@ -103,6 +106,7 @@ class RevocationProvider(Provider):
             known=known,
             also=tuple(props["also"]),
             proof_timeout=float(props["proof_timeout"]),
+            tenants_behind=partial(self._tenants_behind, props.get("tenants")),
         )
         issuers = _issuers(Context(config=self.config, keyring=known), props, olds)
         verdict = lifecycle.revoke_all_but(issuers, order)
@@ -118,6 +122,16 @@ class RevocationProvider(Provider):
                 for each in verdict.unmanaged
             ],
         }
+
+    def _tenants_behind(self, tenants: Properties | None, value: str) -> list[str]:
+        """Asks Fly which machines hold another value: the state knows only those that there were at the last delivery."""
+        if tenants is None:
+            return []
+        client = FlyClient(token=operator_credentials.find(operator_credentials.FLY, self.config))
+        variable = tenants["variable"]
+        same_server = [variable] if tenants["same_server"] else []
+        found = behind(client.list_machines(tenants["app"]), {variable: value}, same_server)
+        return [f"machine {machine.machine_id} of {tenants['app']}" for machine in found]
 
 
 def _family(properties: Mapping[str, Any]) -> Family:

@@ -8,7 +8,7 @@ from pulumi.dynamic import Resource
 
 from components.own_state import REVOCATION_PREFIX
 from components.provider import CredentialProvider, RevocationProvider
-from components.secret import Family, Secret
+from components.secret import Family, Secret, TenantMachines
 
 
 class Credential(Resource, module="rotation", name="Credential"):
@@ -16,6 +16,7 @@ class Credential(Resource, module="rotation", name="Credential"):
 
     Attributes:
         credential_id: The provider's id.
+        created_at: RFC 3339.
         turn: Another one at every change of the counter.
         salt: Secret. Keeps whoever sees a hash of a value that somebody thought of from guessing it.
         value: Secret.
@@ -23,6 +24,7 @@ class Credential(Resource, module="rotation", name="Credential"):
     """
 
     credential_id: pulumi.Output[str]
+    created_at: pulumi.Output[str]
     turn: pulumi.Output[str]
     salt: pulumi.Output[str]
     value: pulumi.Output[str]
@@ -42,6 +44,7 @@ class Credential(Resource, module="rotation", name="Credential"):
             "family": {"app": family.app, "stack": family.stack, "secret": family.secret},
             "issuer": _issuer(secret),
             "generation": generation,
+            "keep_from": keep_from,
             "turn": None,
             "salt": None,
             "credential_id": None,
@@ -50,7 +53,7 @@ class Credential(Resource, module="rotation", name="Credential"):
             "keyring": None,
         }
         if given is not None:
-            properties |= {"given": given, "keep_from": keep_from}
+            properties["given"] = given
         super().__init__(
             CredentialProvider(),
             secret.name,
@@ -105,6 +108,7 @@ class Revocation(Resource, module="rotation", name="Revocation"):
             "verified_subject": report["subject"],
             "subject": subject,
             "holdings": holdings,
+            "tenants": None if secret.tenants is None else _asked(secret.tenants),
             "also": also,
             "proof_timeout": proof_timeout,
             "revoked": None,
@@ -120,6 +124,10 @@ class Revocation(Resource, module="rotation", name="Revocation"):
                 pulumi.ResourceOptions(additional_secret_outputs=["keyring", "holdings"], retain_on_delete=True),
             ),
         )
+
+
+def _asked(tenants: TenantMachines) -> dict[str, Any]:
+    return {"app": tenants.app, "variable": tenants.variable, "same_server": tenants.same_server}
 
 
 def _issuer(secret: Secret) -> dict[str, Any]:

@@ -18,16 +18,19 @@ from pulumi.runtime.config import is_config_secret
 from components import operator_credentials, own_state, preflight, staging
 from components import settings as configuration
 from components import supplied as supplied_values
+from components.encryption.reencryption import KEY_BEFORE
 from components.errors import OperatorError, RefusedError
 from components.fly.client import FlyClient
 from components.fly.resources import AppSecrets
 from components.http import ApiError
 from components.issuers import ISSUERS
+from components.keyring import Credential as KnownCredential
 from components.keyring import fingerprint
 from components.resources import Credential, Revocation
 from components.secret import Check, Family, FlySecret, Random, RepositorySecret, Secret, Supplied
 from components.settings import STAGED, Progress, Settings
 from components.staging import HeldBack
+from components.tenants.resources import TenantEnvironments
 from components.verification.check import SETTINGS_VARIABLE
 
 Result = TypeVar("Result")
@@ -94,15 +97,20 @@ class Rotation(pulumi.ComponentResource):
                 generations[secret.name],
                 credential=credentials[secret.name],
                 subject=credentials[secret.name].turn,
-                state_if_failed="nothing was delivered; every old credential is still alive.",
+                state_if_failed=f"nothing was delivered; {_old_credential(secret)}.",
                 stdin=credentials[secret.name].value,
             )
             for secret in rotated
             if secret.probe is not None
         }
         apps = {
-            app: self._app(app, rotated, credentials, probes)
+            app: self._app(app, rotated, credentials, probes, progress)
             for app in sorted({location.app for secret in rotated for location in secret.fly})
+        }
+        # After every Fly app: an org that is made meanwhile gets the new values from the control plane.
+        tenants = {
+            app: self._tenant_machines(app, rotated, credentials, after=list(apps.values()))
+            for app in sorted({secret.tenants.app for secret in rotated if secret.tenants})
         }
         self.secrets = {}
         for secret in rotated:
@@ -114,6 +122,10 @@ class Rotation(pulumi.ComponentResource):
                 str(location): apps[location.app].held(secret.name).apply(fingerprint) for location in secret.fly
             }
             locations = list(on_fly.values())
+            if secret.tenants is not None:
+                machines = tenants[secret.tenants.app]
+                holdings[str(secret.tenants)] = machines.held(secret.tenants.variable).apply(fingerprint)
+                locations.append(machines)
             for repository in secret.repositories:
                 actions_secret = self._actions_secret(secret, repository, credential, after=list(on_fly.values()))
                 holdings[str(repository)] = actions_secret.value.apply(lambda value: fingerprint(value or ""))
@@ -130,7 +142,7 @@ class Rotation(pulumi.ComponentResource):
                 generation,
                 credential=credential,
                 subject=subject,
-                state_if_failed="the new value is delivered, every old credential is still alive and nothing was revoked.",
+                state_if_failed=f"the new value is delivered, {_old_credential(secret)} and nothing was revoked.",
                 stdin=credential.value if secret.verification.takes_value else None,
                 after=locations,
                 unchanged=held is not None,
@@ -177,11 +189,46 @@ class Rotation(pulumi.ComponentResource):
         secrets: Iterable[Secret],
         credentials: Mapping[str, Credential],
         probes: Mapping[str, command.local.Command],
+        progress: Mapping[str, Progress],
     ) -> AppSecrets:
-        names = [secret.name for secret in secrets if FlySecret(app=app) in secret.fly]
-        after = pulumi.ResourceOptions(depends_on=[probes[name] for name in names if name in probes])
-        values = {name: credentials[name].value for name in names}
-        return AppSecrets(app, values, self._settings, pulumi.ResourceOptions.merge(self._child, after))
+        held = [secret for secret in secrets if FlySecret(app=app) in secret.fly]
+        after = pulumi.ResourceOptions(depends_on=[probes[secret.name] for secret in held if secret.name in probes])
+        return AppSecrets(
+            app,
+            {secret.name: credentials[secret.name].value for secret in held},
+            self._settings,
+            pulumi.ResourceOptions.merge(self._child, after),
+            rows={
+                secret.name: {
+                    "settings": dict(secret.rows.settings),
+                    "keys_before": _keys_before(
+                        credentials[secret.name], progress.get(secret.name, Progress()).verified
+                    ),
+                }
+                for secret in held
+                if secret.rows is not None
+            },
+            without_way_back=[secret.name for secret in held if not secret.overlaps],
+        )
+
+    def _tenant_machines(
+        self,
+        app: str,
+        secrets: Iterable[Secret],
+        credentials: Mapping[str, Credential],
+        *,
+        after: list[pulumi.Resource],
+    ) -> TenantEnvironments:
+        held = [(secret, secret.tenants) for secret in secrets if secret.tenants and secret.tenants.app == app]
+        return TenantEnvironments(
+            app,
+            {location.variable: credentials[secret.name].value for secret, location in held},
+            self._settings,
+            pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=after)),
+            same_server=[location.variable for _, location in held if location.same_server],
+            overlaps=[location.variable for secret, location in held if secret.overlaps],
+            reprovisioned=[location.variable for _, location in held if location.reprovisions],
+        )
 
     def _actions_secret(
         self, secret: Secret, location: RepositorySecret, credential: Credential, *, after: list[pulumi.Resource]
@@ -218,7 +265,9 @@ class Rotation(pulumi.ComponentResource):
             "settings": dict(check.settings),
             "state_if_failed": state_if_failed,
         }
-        about = pulumi.Output.all(subject=subject, credential_id=credential.credential_id)
+        about = pulumi.Output.all(
+            subject=subject, credential_id=credential.credential_id, minted_at=credential.created_at
+        )
         return command.local.Command(
             name,
             create=RUN_CHECK + check.module,
@@ -241,6 +290,29 @@ class Rotation(pulumi.ComponentResource):
                 ),
             ),
         )
+
+
+def _keys_before(credential: Credential, verified: int) -> pulumi.Output[list[str]]:
+    """Every other value of the stack that something may still be encrypted with; the one verified last comes first."""
+
+    def others(known: Mapping[str, Any]) -> list[str]:
+        found = sorted(
+            (KnownCredential.from_properties(each) for each in known["keyring"]),
+            key=lambda each: each.generation != verified,
+        )
+        return [each.value for each in found if each.value and each.value != known["value"]]
+
+    known = pulumi.Output.all(keyring=credential.keyring, value=credential.value)
+    return pulumi.Output.secret(known.apply(others))
+
+
+def _old_credential(secret: Secret) -> str:
+    """What is true of the value before until the new one is verified."""
+    return (
+        "every old credential is still alive"
+        if secret.overlaps
+        else "the value before died when the new one was minted, so consumers without the new one fail,"
+    )
 
 
 def _subject(credential: Credential, holdings: Mapping[str, pulumi.Output[str]]) -> pulumi.Output[str]:
@@ -288,7 +360,10 @@ def load_settings() -> Settings:
     config = pulumi.Config()
     old_values = config.get_object("oldValueExpiresAt")
     owner = pulumi.Config("github").get("owner")
-    return _refusing(lambda: configuration.load(config.get, owner=owner, old_values=old_values))
+    compromised = config.get_object("compromised")
+    return _refusing(
+        lambda: configuration.load(config.get, owner=owner, old_values=old_values, compromised=compromised)
+    )
 
 
 def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mapping[str, str]) -> None:
@@ -322,6 +397,7 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
             encrypted=is_config_secret(config.full_key("supplied")),
         )
     )
+    _refusing(lambda: _assert_encrypted(config, KEY_BEFORE))
     rotated = [secret for secret in secrets if secret.name in generations]
     pending = [
         secret
@@ -330,6 +406,11 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
         or so_far.current != generations[secret.name]
     ]
     if pending:
+        _refusing(
+            lambda: configuration.assert_compromised(
+                pending, generations=generations, compromised=settings.compromised, progress=progress
+            )
+        )
         _refusing(lambda: staging.assert_may_be_staged(pending, rollout=settings.rollout))
         warnings = _refusing(
             lambda: preflight.check(
@@ -375,6 +456,14 @@ def _held_back(
             "`pulumi up` after every machine was restarted (by a deployment, or with `pulumi config set rollout rolling`)."
         )
     return found
+
+
+def _assert_encrypted(config: pulumi.Config, key: str) -> None:
+    if config.get(key) and not is_config_secret(config.full_key(key)):
+        raise RefusedError(
+            f"The config key `{key}` is in plaintext.",
+            next_step=f"`pulumi config set --secret {key}`, with the same value. Whoever could read the config knows it: rotate it.",
+        )
 
 
 def _refusing(read: Callable[[], Result]) -> Result:

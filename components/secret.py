@@ -7,7 +7,7 @@ one generation, a *family* all generations of one secret of one stack at its pro
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 GENERATION_DIGITS = 4
 
@@ -32,13 +32,14 @@ class Random:
     Attributes:
         length: Random bytes, before they are encoded.
         encoding: `hex` or `base64` (the standard alphabet, padded). Takes effect at the next rotation.
+        kind: A key of `components.issuers.ISSUERS`: who knows what a good value is.
+        settings: The keyword arguments of that issuer. No secret values.
     """
 
     length: int = 32
     encoding: Literal["hex", "base64"] = "hex"
-
-    kind: ClassVar[str] = "given"
-    settings: ClassVar[Mapping[str, str]] = {}
+    kind: str = "given"
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,37 @@ class RepositorySecret:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TenantMachines:
+    """A location: the environment of every machine of an app that the control plane fills, fixed when each machine was created.
+
+    Attributes:
+        app: The tenants' app.
+        variable: What the value is called there.
+        same_server: The value is a URL, and machines whose URL names another server are somebody's own: they are left alone.
+        reprovisions: Machines do not get the value by an update: the control plane provisions each org anew, with a machine of its own making.
+    """
+
+    app: str
+    variable: str
+    same_server: bool = False
+    reprovisions: bool = False
+
+    def __str__(self) -> str:
+        return f"machines of Fly app {self.app} as {self.variable}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncryptedRows:
+    """What is encrypted with a secret, and changes together with the machines of the apps that hold it.
+
+    Attributes:
+        settings: The keyword arguments of `components.encryption.reencryption.build`. No secret values.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """A module of `components.verification` and what it is told.
 
@@ -107,25 +139,33 @@ class Secret:
         source: Where a new value comes from.
         fly: Fly apps that hold it. Delivered first.
         repositories: GitHub repositories that hold it. Delivered after every Fly app (the runbook: "Fly secrets first, then GHA").
+        tenants: The tenants' machines, where they hold it. They get it after every Fly app, because the control plane hands it to new ones.
+        rows: What is encrypted with it, where that is to be re-encrypted.
         requires: Config keys that have to be set to rotate it, with their values.
         probe: Proves that the credential is good, before it is delivered anywhere. None where nothing could be asked.
         verification: Proves that the consumers work with the new value, before the old one is revoked.
         may_be_staged: Whether machines may get it at their next restart, whoever causes that (`rollout: staged`).
+        overlaps: Whether the value before works until it is revoked. False where it dies when the new one is minted: then there is no way back.
+        only_if_compromised: Whether a rotation is refused unless `compromised` names its generation.
     """
 
     name: str
     source: Source
     fly: tuple[FlySecret, ...]
     repositories: tuple[RepositorySecret, ...] = ()
+    tenants: TenantMachines | None = None
+    rows: EncryptedRows | None = None
     requires: Mapping[str, str] = field(default_factory=dict)
     probe: Check | None = None
     verification: Check
     may_be_staged: bool = False
+    overlaps: bool = True
+    only_if_compromised: bool = False
 
     @property
-    def locations(self) -> tuple[FlySecret | RepositorySecret, ...]:
+    def locations(self) -> tuple[FlySecret | TenantMachines | RepositorySecret, ...]:
         """Every location, in the order of delivery."""
-        return (*self.fly, *self.repositories)
+        return (*self.fly, *((self.tenants,) if self.tenants else ()), *self.repositories)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,17 @@
 
 from collections.abc import Mapping
 
-from components.secret import Check, FlySecret, Issuer, RepositorySecret, Secret, Supplied
+from components.secret import (
+    Check,
+    EncryptedRows,
+    FlySecret,
+    Issuer,
+    Random,
+    RepositorySecret,
+    Secret,
+    Supplied,
+    TenantMachines,
+)
 from components.settings import Settings
 
 NOT_MANAGED: Mapping[str, str] = {
@@ -70,6 +80,123 @@ def neon_api_key(settings: Settings) -> Secret:
                 "prove_use": settings.prove_use,
             },
         ),
+    )
+
+
+def database_url(settings: Settings) -> Secret:
+    """Where the control plane keeps everything: rotated on request only. A wrong one takes the whole service down, and nothing else."""
+    return Secret(
+        name="DATABASE_URL",
+        source=Issuer(
+            kind="neon-role-password",
+            settings={
+                "project": settings.database_project,
+                "branch": settings.database_branch,
+                "database": settings.database_name,
+                "pooled": "true" if settings.database_pooled else "false",
+                "strategy": settings.database_strategy,
+                "role": settings.database_role,
+            },
+        ),
+        fly=(FlySecret(app=settings.app),),
+        requires={"databaseProject": settings.database_project},
+        probe=Check(module="database_url_probe", settings={"every_table": settings.database_strategy == "alternate"}),
+        verification=Check(
+            module="database_url",
+            takes_value=True,
+            settings={
+                **_control_plane(settings),
+                "overlaps": settings.database_strategy != "reset",
+                "prove_use": settings.prove_use,
+                "timeout": settings.database_timeout,
+            },
+        ),
+        overlaps=settings.database_strategy != "reset",
+    )
+
+
+def tenant_redis_url(settings: Settings) -> Secret:
+    """Shared by all tenants, whose machines keep what they were created with: the largest blast radius of all."""
+    acl = settings.redis_strategy == "acl"
+    rules = settings.redis_rules if acl else ""
+    return Secret(
+        name="TENANT_REDIS_URL",
+        source=Issuer(
+            kind="upstash-redis-user",
+            settings={
+                "database": settings.upstash_database,
+                "strategy": settings.redis_strategy,
+                "user": settings.redis_user if acl else "",
+                "rules": rules,
+            },
+        ),
+        fly=(FlySecret(app=settings.app),),
+        tenants=TenantMachines(app=settings.tenant_app, variable="REDIS_URL", same_server=True),
+        requires={"upstashDatabase": settings.upstash_database},
+        probe=Check(module="tenant_redis_url_probe", settings={"rules": rules}),
+        verification=Check(
+            module="tenant_redis_url",
+            takes_value=True,
+            settings={
+                **_disposable_org(settings),
+                "tenant_app": settings.tenant_app,
+                "variable": "REDIS_URL",
+                "overlaps": acl,
+                # With `reset` the user is the same as before, so its connections prove nothing. But then the old password is dead.
+                "prove_use": settings.prove_use and acl,
+            },
+        ),
+        overlaps=acl,
+    )
+
+
+def secrets_encryption_key(settings: Settings) -> Secret:
+    """Dangerous: what is encrypted with the key before is lost to whoever has the new one. Rotated only where it is compromised.
+
+    Every tenant's machine has it, too, and new ones get it from the control plane, so that goes first.
+    """
+    reprovisions = settings.encryption_strategy == "reprovision"
+    rows = {
+        "project": settings.database_project,
+        "branch": settings.database_branch,
+        "database": settings.database_name,
+        "role": settings.encryption_role,
+        "loader": settings.encryption_key_loader,
+    }
+    return Secret(
+        name="SECRETS_ENCRYPTION_KEY",
+        source=Random(
+            length=32,
+            encoding="hex" if settings.encryption_key_encoding == "hex" else "base64",
+            kind="encryption-key",
+            settings={
+                **rows,
+                "app": settings.app,
+                "tenant_app": settings.tenant_app,
+                "max_unavailable": str(settings.max_unavailable),
+                "strategy": settings.encryption_strategy,
+                "encoding": settings.encryption_key_encoding,
+                "reprovision_path": settings.reprovision_path,
+            },
+        ),
+        fly=(FlySecret(app=settings.app),),
+        tenants=TenantMachines(app=settings.tenant_app, variable="SECRETS_ENCRYPTION_KEY", reprovisions=reprovisions),
+        rows=None if reprovisions else EncryptedRows(settings=rows),
+        requires={"databaseProject": settings.database_project}
+        | ({"reprovisionPath": settings.reprovision_path} if reprovisions else {}),
+        probe=Check(module="secrets_encryption_key_probe", settings={"loader": settings.encryption_key_loader}),
+        verification=Check(
+            module="secrets_encryption_key",
+            takes_value=True,
+            settings={
+                **_disposable_org(settings),
+                **rows,
+                "tenant_app": settings.tenant_app,
+                "variable": "SECRETS_ENCRYPTION_KEY",
+                "reprovisions": reprovisions,
+            },
+        ),
+        only_if_compromised=True,
     )
 
 

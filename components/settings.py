@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from components.errors import RefusedError, refusals
+from components.keyring import Credential, fingerprint
 from components.secret import Secret
 
 ROLLING, STAGED = "rolling", "staged"
@@ -35,6 +36,22 @@ class Settings:
     neon_project: str
     neon_key_scope: str
     neon_branch_name: str
+    database_project: str
+    database_branch: str
+    database_name: str
+    database_pooled: bool
+    database_strategy: str
+    database_role: str
+    upstash_database: str
+    redis_strategy: str
+    redis_user: str
+    redis_rules: str
+    encryption_strategy: str
+    encryption_key_encoding: str
+    encryption_key_loader: str
+    encryption_role: str
+    reprovision_path: str
+    compromised: Mapping[str, int]
     purge_mail_subject: str
     prove_use: bool
     resend_domain: str
@@ -56,16 +73,18 @@ class Settings:
     workflow_timeout: int
     ci_timeout: int
     mail_timeout: int
+    database_timeout: int
     revocation_timeout: int
 
 
-def load(get: Callable[[str], str | None], *, owner: str | None, old_values: object) -> Settings:
+def load(get: Callable[[str], str | None], *, owner: str | None, old_values: object, compromised: object) -> Settings:
     """Reads and checks the settings.
 
     Args:
         get: Looks a key up; `Pulumi.yaml` has given it a value of the right type.
         owner: pulumi-github's own key `github:owner`.
         old_values: The config key `oldValueExpiresAt`.
+        compromised: The config key `compromised`.
 
     Raises:
         RefusedError: With every setting that is wrong.
@@ -101,6 +120,11 @@ def load(get: Callable[[str], str | None], *, owner: str | None, old_values: obj
         errors.append(
             _wrong("oldValueExpiresAt", old_values, "a map from secret to a time such as `2026-11-30T12:00:00Z`")
         )
+    leaked: dict[str, int] = {}
+    if isinstance(compromised, Mapping) and all(type(each) is int for each in compromised.values()):
+        leaked = {str(name): each for name, each in compromised.items()}
+    else:
+        errors.append(_wrong("compromised", compromised, "a map from secret to the generation that replaces it"))
     names = {key: get(key) or "" for key in NAMES}
     errors.extend(_wrong(key, name, "a name") for key, name in names.items() if not name)
     timeouts = {key: _seconds(get(key), key, errors) for key in TIMEOUTS}
@@ -122,6 +146,22 @@ def load(get: Callable[[str], str | None], *, owner: str | None, old_values: obj
         neon_project=get("neonProject") or "",
         neon_key_scope=chosen["neonKeyScope"],
         neon_branch_name=names["neonBranchName"],
+        database_project=get("databaseProject") or get("neonProject") or "",
+        database_branch=get("databaseBranch") or "",
+        database_name=names["databaseName"],
+        database_pooled=get("databasePooled") == "true",
+        database_strategy=chosen["databaseStrategy"],
+        database_role=names["databaseRole"],
+        upstash_database=get("upstashDatabase") or "",
+        redis_strategy=chosen["redisStrategy"],
+        redis_user=names["redisUser"],
+        redis_rules=names["redisRules"],
+        encryption_strategy=chosen["encryptionStrategy"],
+        encryption_key_encoding=chosen["encryptionKeyEncoding"],
+        encryption_key_loader=chosen["encryptionKeyLoader"],
+        encryption_role=names["encryptionRole"],
+        reprovision_path=get("reprovisionPath") or "",
+        compromised=leaked,
         purge_mail_subject=names["purgeMailSubject"],
         prove_use=get("proveUse") == "true",
         resend_domain=get("resendDomain") or "",
@@ -144,6 +184,11 @@ def load(get: Callable[[str], str | None], *, owner: str | None, old_values: obj
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "deployTokenProfile": ("deploy", "deploy_organization"),
+    "databaseStrategy": ("alternate", "reset"),
+    "redisStrategy": ("acl", "reset"),
+    "encryptionStrategy": ("reencrypt", "reprovision"),
+    "encryptionKeyEncoding": ("base64", "hex"),
+    "encryptionKeyLoader": ("base64", "hex"),
     "neonKeyScope": ("personal", "organization", "project"),
     "stripeMode": ("live", "test"),
     "stripeWebhookSecret": ("endpoint", "supplied"),
@@ -158,6 +203,11 @@ NAMES = (
     "deployTokenApp",
     "orgOwnerUserId",
     "neonBranchName",
+    "databaseName",
+    "databaseRole",
+    "redisUser",
+    "redisRules",
+    "encryptionRole",
     "purgeMailSubject",
     "stripeTestEvent",
     "checkoutPlan",
@@ -169,6 +219,7 @@ TIMEOUTS = {
     "workflowTimeout": "workflow_timeout",
     "ciTimeout": "ci_timeout",
     "mailTimeout": "mail_timeout",
+    "databaseTimeout": "database_timeout",
     "revocationTimeout": "revocation_timeout",
 }
 
@@ -295,7 +346,7 @@ class Progress:
     Attributes:
         current: The generation whose credential was minted last; 0 for none.
         verified: The generation verified last; 0 for none.
-        fingerprints: Of the values that the stack knows, by generation.
+        keyring: The credentials that the stack knows. Secret.
         oldest_alive: The oldest generation that only its provider can end, and that was alive at the last look; 0 for none.
         delivered: For every Fly app to which the current value was written, Fly's digest of it.
         has_verification: Whether there is a verification in the state, whatever came of it.
@@ -304,16 +355,48 @@ class Progress:
 
     current: int = 0
     verified: int = 0
-    fingerprints: Mapping[int, str] = field(default_factory=dict)
+    keyring: tuple[Credential, ...] = field(default=(), repr=False)
     oldest_alive: int = 0
     delivered: Mapping[str, str] = field(default_factory=dict)
     has_verification: bool = False
     has_revocation: bool = False
 
     @property
+    def fingerprints(self) -> dict[int, str]:
+        """Of the values that the stack knows, by generation."""
+        return {each.generation: fingerprint(each.value) for each in self.keyring if each.value}
+
+    @property
     def keep_from(self) -> int:
         """Values of earlier generations are over."""
         return min(self.verified, self.oldest_alive or self.verified)
+
+
+def assert_compromised(
+    pending: Iterable[Secret],
+    *,
+    generations: Mapping[str, int],
+    compromised: Mapping[str, int],
+    progress: Mapping[str, Progress],
+) -> None:
+    """Refuses to rotate what is rotated only where the value before is compromised. Going back to what is verified is no rotation.
+
+    Raises:
+        RefusedError: With every such secret.
+    """
+    errors = [
+        RefusedError(
+            f"{secret.name} is rotated only if the value before is compromised: whatever is encrypted with it becomes unreadable while "
+            f"it is rotated. `compromised.{secret.name}` is {compromised.get(secret.name, 'not set')}, not {generations[secret.name]}.",
+            next_step=f"pulumi config set --path 'compromised.{secret.name}' {generations[secret.name]}",
+        )
+        for secret in pending
+        if secret.only_if_compromised
+        and progress.get(secret.name, Progress()).verified != generations[secret.name]
+        and compromised.get(secret.name) != generations[secret.name]
+    ]
+    if errors:
+        raise refusals(errors)
 
 
 def assert_no_step_back(requested: Mapping[str, int], progress: Mapping[str, Progress]) -> None:

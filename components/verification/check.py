@@ -73,6 +73,22 @@ class Deadline:
             time.sleep(POLL_SECONDS)
 
 
+def wait(done: Callable[[], bool], seconds: float, *, waiting_for: str) -> None:
+    """Looks once, and again until the time is up. Whoever asks says what is wrong then.
+
+    Raises:
+        EndedError: Another check has failed.
+    """
+    if done() or not seconds:
+        return
+    try:
+        Deadline(seconds).poll(done, waiting_for=waiting_for)
+    except EndedError:
+        raise
+    except CheckFailedError:
+        return
+
+
 Check = Callable[[], str]
 
 
@@ -84,12 +100,14 @@ class Subject:
         secret: The name of the secret.
         generation: Of the credential that is checked.
         credential_id: The provider's id of it.
+        minted_at: When it was minted, RFC 3339.
         verified_before: Whether this check has succeeded for this generation before.
     """
 
     secret: str
     generation: int
     credential_id: str
+    minted_at: str = ""
     verified_before: bool = False
 
 
@@ -107,6 +125,7 @@ def run(verify: Callable[[Mapping[str, Any], Subject], None]) -> NoReturn:
         secret=settings["secret"],
         generation=settings["generation"],
         credential_id=settings["credential_id"],
+        minted_at=settings["minted_at"],
         verified_before=_last_report().get("generation") == settings["generation"],
     )
     about = f"{subject.secret} generation {subject.generation}"

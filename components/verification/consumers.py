@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from components import operator_credentials
 from components.control_plane.client import ControlPlaneClient, Org
@@ -38,6 +38,12 @@ def machines_run_the_new_value(fly: FlyClient, app: str, secret: str) -> str:
         if should_run(machine) and (reason := health(machine, since=None)):
             raise CheckFailedError(f"machine {machine.machine_id} of {app} is not healthy: {reason}")
     return f"{len(machines)} machines of {app} run the new value"
+
+
+def outage(*, dead_since: str) -> str:
+    """How long consumers had a dead value at most, where minting the new one has ended the one before: until now, when all work again."""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(dead_since)).total_seconds()
+    return f"consumers had no working value for at most {seconds:.0f} s"
 
 
 def health_answers(control_plane: ControlPlaneClient) -> str:

@@ -24,6 +24,7 @@ from components.verification.consumers import (
     health_answers,
     machines_run_the_new_value,
 )
+from components.verification.tenant_machines import await_gone, machine_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +69,10 @@ def org_gets_a_machine(disposable: DisposableOrg, fly: FlyClient, settings: Sett
     machine_ids: list[str] = []
 
     def has_a_machine(org: Org) -> None:
-        for machine in fly.list_machines(settings.tenant_app):
-            if (machine.config.get("env") or {}).get("MOLECULE_ORG_ID") == org.org_id:
-                machine_ids.append(machine.machine_id)
-                return
-        raise CheckFailedError(f"org {org.slug} is said to be running, but {settings.tenant_app} has no machine of it")
+        machine_ids.append(machine_of(fly, settings.tenant_app, org).machine_id)
 
     org = disposable.use(has_a_machine)
-    Deadline(settings.org_timeout).poll(
-        lambda: not {machine.machine_id for machine in fly.list_machines(settings.tenant_app)} & set(machine_ids),
-        waiting_for=f"the tenant machine {machine_ids[0]} of the deleted org {org.slug} to be gone",
-    )
+    await_gone(fly, settings.tenant_app, machine_ids[0], org, timeout=settings.org_timeout)
     return f"org {org.slug} got its machine {machine_ids[0]}, and both are deleted again"
 
 

@@ -1,12 +1,15 @@
 """Fixtures of the engine tests: each test has a sandbox, a stack, a state folder and a PULUMI_HOME of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.engine.stage import SECRET, Stage
 from tools.workspace import workspace
+
+MEASURED = "measured"
 
 
 @pytest.fixture
@@ -28,3 +31,23 @@ def deployed(stage: Stage) -> Stage:
     """Generation 1 of FLY_API_TOKEN is deployed and verified."""
     stage.deploys()
     return stage
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Notes a measurement, to be printed when all tests are over: it is nothing that a test could fail for."""
+    return partial(record_property, MEASURED)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what was measured, by whichever process."""
+    lines = [
+        f"{report.nodeid.rpartition('::')[2]}: {text}"
+        for report in terminalreporter.getreports("passed")
+        for name, text in report.user_properties
+        if name == MEASURED
+    ]
+    if lines:
+        terminalreporter.section("measured")
+        for line in sorted(lines):
+            terminalreporter.line(line)

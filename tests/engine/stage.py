@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from sandbox import cli
+from tools.rehearsal.servers import fly_secret
 from tools.workspace import STACK, FailedError, Result, Workspace
 
 SECRET = "FLY_API_TOKEN"
@@ -179,9 +180,28 @@ class Stage(Workspace):
         }
         return {place: generations.get(value, "hand-made") for place, value in self.holdings(secret).items()}
 
+    def tenants_hold(self, variable: str, value: str) -> int:
+        """How many machines of tenants hold a value."""
+        machines = self.inspect()["fly"]["apps"]["molecule-tenant"]["machines"]
+        return sum(each["env_sha256"].get(variable) == digest(value) for each in machines)
+
+    def await_unhealthy(self, *slugs: str) -> None:
+        """Waits until these tenants are not healthy, and all others are."""
+        deadline = time.monotonic() + MACHINES_TIMEOUT
+        while True:
+            machines = self.inspect()["fly"]["apps"]["molecule-tenant"]["machines"]
+            if sum(not each["healthy"] for each in machines) == len(slugs):
+                return
+            assert time.monotonic() < deadline, f"{slugs} are not the ones that are ill"
+            time.sleep(0.2)
+
     def assert_holds(self, secret: str, value: str) -> None:
         """Fly and every machine hold this value."""
         assert set(self.holdings(secret).values()) == {digest(value)}, secret
+
+    def fly_secret(self, name: str) -> str:
+        """The value that Fly has for a secret of the control plane, which no API of Fly's shows."""
+        return fly_secret(self.sandbox_directory, name)
 
     def lives(self, value: str) -> bool:
         """Whether its provider accepts the credential with this value."""

@@ -3,16 +3,23 @@
 import json
 import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
+import pytest
 
-from components.operator_credentials import ALL
+from components.operator_credentials import ALL, UPSTASH_EMAIL
 from tests.engine.stage import KEY, NEON, RESEND, SECRET, SENDER, WEBHOOK, Stage, json_of
-from tools.workspace import STACK
+from tools.workspace import STACK, workspace
 
 PREFIXES = ("fm2_", "napi_", "re_", "sk_live_", "whsec_")
 GENERATED = "SESSION_KEY"
+SECRET_ONES = [credential for credential in ALL if credential is not UPSTASH_EMAIL]
+ENCRYPTION_KEY = "SECRETS_ENCRYPTION_KEY"
+URLS = ("DATABASE_URL", "TENANT_REDIS_URL")
+LISTED = (SECRET, NEON, RESEND, WEBHOOK, KEY, SENDER, GENERATED, ENCRYPTION_KEY, *URLS)
 MORE = f"""
         Secret(
             name="{GENERATED}",
@@ -43,10 +50,19 @@ class _ProcessList(threading.Thread):
         self.join()
 
 
+@pytest.fixture
+def whole_map(tmp_path: Path) -> Iterator[Stage]:
+    """With a tenant, and rows that are encrypted."""
+    with workspace(tmp_path / "workspace", "--tenants", "1") as made:
+        yield Stage(directory=made.directory, environment=made.environment)
+
+
 def test_no_value_appears_anywhere(whole_map: Stage) -> None:
     printed: list[str] = []
     values: set[str] = set()
     _list_everything(whole_map)
+    whole_map.set_secret("encryptionKeyBefore", whole_map.fly_secret(ENCRYPTION_KEY))
+    values |= _data_plane(whole_map)
     processes = _ProcessList()
     processes.start()
     try:
@@ -54,7 +70,8 @@ def test_no_value_appears_anywhere(whole_map: Stage) -> None:
         printed.append(whole_map.deploys("--logtostderr", "-v=5"))
         values |= _values(whole_map)
         _hand_in(whole_map, 1)
-        whole_map.set_generations(2, SECRET, NEON, RESEND, WEBHOOK, KEY, SENDER, GENERATED)
+        whole_map.set_generations(2, *LISTED)
+        whole_map.configure(f"compromised.{ENCRYPTION_KEY}", "2", path=True)
         printed.append(whole_map.preview("--diff").output)
         printed.append(whole_map.preview("--json").output)
         whole_map.sandbox("set", "github.workflow_broken=publish-platform-image.yml")
@@ -68,10 +85,11 @@ def test_no_value_appears_anywhere(whole_map: Stage) -> None:
         processes.stop()
 
     values |= _values(whole_map)
-    values |= {whole_map.environment[variable] for credential in ALL for variable in credential.variables[:1]}
+    values |= {whole_map.environment[variable] for credential in SECRET_ONES for variable in credential.variables[:1]}
     for prefix in PREFIXES:
         assert sum(value.startswith(prefix) for value in values) >= 2, f"generation 1 and 2 of {prefix}"
     assert len({value for value in values if re.fullmatch("[A-Za-z0-9+/]{64}", value)}) >= 2, "generated ones"
+    assert len({value for value in values if re.fullmatch("[A-Za-z0-9+/]{43}=", value)}) == 3, "encryption keys"
     haystacks = {
         **{f"output {number}": text for number, text in enumerate(printed)},
         "process list": "\n".join(processes.command_lines),
@@ -101,7 +119,8 @@ def _list_everything(stage: Stage) -> None:
         + text.replace("    ],\n    not_managed", MORE.removeprefix("\n"))
     )
     stage.configure("stripeAccount", stage.environment["STRIPE_ACCOUNT_ID"])
-    stage.rotates(SECRET, NEON, RESEND, WEBHOOK, KEY, SENDER, GENERATED)
+    stage.rotates(*LISTED)
+    stage.configure(f"compromised.{ENCRYPTION_KEY}", "1", path=True)
 
 
 def _hand_in(stage: Stage, turn: int) -> None:
@@ -118,9 +137,17 @@ def _values(stage: Stage) -> set[str]:
         if resource["urn"].endswith(f"::generated-{GENERATED}")
     )
     return {
+        *_data_plane(stage),
         *re.findall(rf"(?:{'|'.join(PREFIXES)})[A-Za-z0-9+/=_-]{{20,}}", text),
         *(str(json_of(generated[encoding]["plaintext"])) for encoding in ("base64", "hex")),
     }
+
+
+def _data_plane(stage: Stage) -> set[str]:
+    """The passwords in the URLs that Fly has now, and the encryption key."""
+    passwords = {urlsplit(stage.fly_secret(name)).password or "" for name in URLS}
+    assert all(len(password) > 20 for password in passwords)
+    return {*passwords, stage.fly_secret(ENCRYPTION_KEY)}
 
 
 def _files(directory: Path) -> dict[str, str]:

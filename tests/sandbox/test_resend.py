@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -14,10 +11,12 @@ import resend
 
 from components.resend.client import ResendClient
 from components.resend.sender import SenderAddresses
+from tests.sandbox.checks import run_check
 from tests.sandbox.running import until
 from tests.unit.descriptions import load
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
     import httpx
@@ -320,24 +319,7 @@ def test_a_sender_is_judged_by_what_resend_and_the_dns_say(sandbox: Sandbox, mon
 
 
 def checked(sandbox: Sandbox, module: str, value: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run a check as the engine does."""
-    told = {
-        "secret": "RESEND_FROM_EMAIL",
-        "generation": 2,
-        "credential_id": "g2",
-        "subject": "s",
-        "state_if_failed": "as before",
-        "settings": settings,
-    }
-    return subprocess.run(
-        [sys.executable, "-m", f"components.verification.{module}"],
-        input=value,
-        env={**os.environ, **sandbox.environment, "ROTATION_CHECK": json.dumps(told)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-    )
+    return run_check(module, value, settings, sandbox.environment)
 
 
 def verified(sandbox: Sandbox, value: str) -> subprocess.CompletedProcess[str]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from components.stripe.keys import SecretKeys
-from components.verification.check import SETTINGS_VARIABLE
+from tests.sandbox.checks import run_check
 from tests.sandbox.running import until
 from tests.sandbox.stripe_support import Account
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Mapping
 
 APP = "molecule-cp"
@@ -51,32 +49,9 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
 def check(
     account: Account, module: str, settings: Mapping[str, object], value: str, *, without: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run a check as the engine does, with the operator's environment less the variables in `without`."""
-    told = {
-        "secret": module.removesuffix("_probe").upper(),
-        "generation": 2,
-        "credential_id": "g2",
-        "subject": "s",
-        "state_if_failed": "as before.",
-    }
+    """Run a check with the operator's environment less the variables in `without`."""
     environment = {name: text for name, text in account.environment.items() if name not in without}
-    done = subprocess.run(
-        [sys.executable, "-m", f"components.verification.{module}"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        input=value,
-        env={
-            "PATH": os.environ["PATH"],
-            **environment,
-            SETTINGS_VARIABLE: json.dumps({**told, "settings": settings}),
-        },
-    )
-    if value:
-        assert value not in done.stdout + done.stderr
-        assert value[-4:] not in done.stderr
-    return done
+    return run_check(module, value, settings, environment, hidden=(value[-4:],))
 
 
 def passed(done: subprocess.CompletedProcess[str]) -> bool:

@@ -20,6 +20,7 @@ TOLD = {
     "secret": "TOKEN",
     "generation": 4,
     "credential_id": "t4",
+    "minted_at": "2026-11-24T12:00:00Z",
     "subject": "turn 7",
     "settings": {"app": "cp"},
     "state_if_failed": "both values work.",
@@ -221,7 +222,7 @@ def subject_of(monkeypatch: pytest.MonkeyPatch, last_report: str | None, **told:
 
 def test_the_settings_say_what_a_check_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
     it = subject_of(monkeypatch, None, secret="ANOTHER", generation=9, credential_id="t9")
-    assert it == Subject(secret="ANOTHER", generation=9, credential_id="t9", verified_before=False)
+    assert it == Subject(secret="ANOTHER", generation=9, credential_id="t9", minted_at="2026-11-24T12:00:00Z")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from components.http import ApiError
 from components.neon.client import NeonClient
 from components.resend.client import ResendClient
 from components.stripe.client import StripeClient
+from components.upstash.client import UpstashClient
 from components.verification import fly_token_probe
 from components.verification.check import CheckFailedError, Subject
 
@@ -23,6 +24,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "GitHub": lambda: GitHubClient("github-operator-token").default_branch("o/r"),
     "Neon": lambda: NeonClient("napi_operator-token").list_keys(""),
     "Resend": lambda: ResendClient("re_operator-token").list_keys(),
+    "Upstash": lambda: UpstashClient(email="e", key="operator-key").database("d"),
     "Stripe": lambda: StripeClient("sk_live_operator-token").webhook_endpoints(),
 }
 

@@ -508,6 +508,7 @@ def process(address: str, module: str, **told: Any) -> subprocess.Popen[str]:  #
         "secret": "FLY_API_TOKEN",
         "generation": 2,
         "credential_id": "t2",
+        "minted_at": "2026-11-24T12:00:00Z",
         "subject": "turn 3",
         "state_if_failed": "both work.",
         "settings": {**TOLD, **told},

@@ -17,6 +17,8 @@ from components.issuers import ISSUERS
 from components.rotation import Rotation
 from components.secret import Check, Family, FlySecret, Issuer, RepositorySecret, Secret
 from components.settings import load
+from components.tenants.provider import TenantMachinesProvider
+from components.tenants.resources import TenantEnvironments
 from components.verification import check
 
 from .test_settings import DEFAULTS
@@ -25,12 +27,18 @@ from .test_settings import DEFAULTS
 def test_providers_are_found_by_module_and_class() -> None:
     names = [
         f"{kind.__module__}.{kind.__qualname__}"
-        for kind in (provider.CredentialProvider, provider.RevocationProvider, AppSecretsProvider)
+        for kind in (
+            provider.CredentialProvider,
+            provider.RevocationProvider,
+            AppSecretsProvider,
+            TenantMachinesProvider,
+        )
     ]
     assert names == [
         "components.provider.CredentialProvider",
         "components.provider.RevocationProvider",
         "components.fly.provider.AppSecretsProvider",
+        "components.tenants.provider.TenantMachinesProvider",
     ]
 
 
@@ -93,7 +101,7 @@ def registered() -> dict[str, mocks.MockResourceArgs]:
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> None:
         Rotation(
-            load(DEFAULTS.get, owner="o", old_values={}),
+            load(DEFAULTS.get, owner="o", old_values={}, compromised={}),
             [secret],
             generations={"TOKEN": 1},
             supplied={},
@@ -153,3 +161,31 @@ def test_the_commands_name_no_path_of_this_machine(registered: dict[str, mocks.M
     for name in ("probe-TOKEN", "verification-TOKEN"):
         assert str(registered[name].inputs["create"]).startswith(rotation.RUN_CHECK)
         assert " /" not in registered[name].inputs["create"]
+
+
+def test_the_resource_of_tenants_keeps_its_type_and_properties() -> None:
+    engine = Engine()
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    pulumi.runtime.set_mocks(engine, project="molecule-secrets", stack="prod", preview=False)
+
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def program() -> None:
+        TenantEnvironments(
+            "tenant",
+            {"REDIS_URL": pulumi.Output.secret("u"), "KEY": pulumi.Output.secret("k")},
+            load(DEFAULTS.get, owner="o", old_values={}, compromised={}),
+            pulumi.ResourceOptions(),
+            same_server=["REDIS_URL"],
+            overlaps=["KEY"],
+            reprovisioned=["KEY"],
+        )
+
+    program()
+    registered = engine.registered["tenant"]
+    assert registered.typ == "pulumi-python:dynamic/tenants:TenantEnvironments"
+    inputs = registered.inputs
+    assert (inputs["app"], inputs["variables"]) == ("tenant", ["KEY", "REDIS_URL"])
+    assert {"KEY", "REDIS_URL", "policy"} <= set(inputs)
+    assert (inputs["same_server"], inputs["overlaps"]) == (["REDIS_URL"], ["KEY"])
+    assert inputs["reprovision"]["variable"] == "KEY"
+    assert set(inputs["reprovision"]) == {"variable", "url", "path", "timeout"}

@@ -715,3 +715,66 @@ def test_a_revocation_that_fails_says_whom_to_call(status: int | None, called: b
         revoke(issuer, order(current, keyring))
     assert failed.value.contact == (CONTACTS["Resend"] if called else "")
     assert ("Help:" in str(failed.value)) is called
+
+
+# Machines of tenants
+
+
+def test_nothing_is_revoked_while_a_tenant_holds_another_value() -> None:
+    issuer, current, keyring = two_generations()
+    asked: list[str] = []
+
+    def behind(value: str) -> list[str]:
+        asked.append(value)
+        return ["machine m1 of tenant", "machine m7 of tenant"]
+
+    before = len(issuer.calls)
+    with pytest.raises(OperatorError, match=r"machine m1 of tenant, machine m7 of tenant .* generation 2") as held:
+        revoke(issuer, replace(order(current, keyring), tenants_behind=behind))
+    assert "nothing was revoked" in held.value.state
+    assert asked == [current.value]
+    assert len(issuer.calls) == before
+
+
+def test_fly_that_does_not_answer_holds_the_revocation() -> None:
+    issuer, current, keyring = two_generations()
+
+    def behind(_value: str) -> list[str]:
+        raise ApiError("Fly", "list the machines", status=503, reason="down")
+
+    with pytest.raises(OperatorError, match="may still be alive"):
+        revoke(issuer, replace(order(current, keyring), tenants_behind=behind))
+    assert issuer.revoked == []
+
+
+# An issuer whose new credential ends the one before
+
+
+class _WithoutOverlap(FakeIssuer):
+    """One password, which is replaced."""
+
+    overlaps = False
+
+
+def test_a_mint_that_fails_does_not_promise_what_it_may_have_ended() -> None:
+    issuer = _WithoutOverlap()
+    _, keyring = make_current([issuer], FAMILY, 1, keyring=None)
+    issuer.fail_at, issuer.status = len(issuer.calls) + 2, 500
+    with pytest.raises(OperatorError) as failed:
+        make_current([issuer], FAMILY, 2, keyring=keyring)
+    assert "The value before may be dead already" in failed.value.state
+    assert "alive" not in failed.value.state
+
+
+def test_a_revocation_that_is_held_does_not_promise_what_the_mint_has_ended() -> None:
+    issuer = _WithoutOverlap()
+    _, keyring = make_current([issuer], FAMILY, 1, keyring=None)
+    current, keyring = make_current([issuer], FAMILY, 2, keyring=keyring)
+    for held in (
+        replace(order(current, keyring), holdings={"Fly app cp": fingerprint("another")}),
+        replace(order(current, keyring), verified_subject="turn 0"),
+    ):
+        with pytest.raises(OperatorError) as failed:
+            revoke(issuer, held)
+        assert "has ended the value before" in failed.value.state
+        assert "both values work" not in failed.value.state

@@ -145,11 +145,16 @@ def test_a_state_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch)
         own_state.progress()
 
 
+def credentials(kept: list[dict[str, Any]]) -> tuple[Credential, ...]:
+    """As the state keeps them."""
+    return tuple(Credential.from_properties(each) for each in kept)
+
+
 VALUES = {1: "value-one", 2: "value-two"}
 PAIR = keyring(g2=VALUES[2], g1=VALUES[1])
 
 
-def test_the_values_that_the_stack_knows_leave_as_fingerprints() -> None:
+def test_the_values_that_the_stack_knows_are_told_apart_by_fingerprints_and_never_shown() -> None:
     found = from_resources(credential("A", 2, value=VALUES[2], keyring=PAIR))["A"]
     assert found.fingerprints == {number: fingerprint(value) for number, value in VALUES.items()}
     assert not any(value in repr(found) for value in VALUES.values())
@@ -224,13 +229,11 @@ def test_what_is_of_another_secret_does_not_count() -> None:
         | command("verification-B", report(2))
     )
     found = from_resources(resources)
-    assert found["A"] == Progress(
-        current=2, fingerprints={number: fingerprint(value) for number, value in VALUES.items()}
-    )
+    assert found["A"] == Progress(current=2, keyring=credentials(PAIR))
     assert found["B"] == Progress(
         current=2,
         verified=2,
-        fingerprints={2: fingerprint("another")},
+        keyring=credentials(keyring(g2="another", g1="")),
         oldest_alive=1,
         delivered={"cp": "digest of B in cp"},
         has_verification=True,

@@ -12,7 +12,7 @@ from components import preflight
 from components.errors import RefusedError
 from components.http import ApiError
 from components.issuers import ISSUERS, Context, Kind
-from components.secret import Check, FlySecret, Issuer, Random, RepositorySecret, Secret, Supplied
+from components.secret import Check, FlySecret, Issuer, Random, RepositorySecret, Secret, Supplied, TenantMachines
 from components.settings import Progress
 
 from .fake_issuer import FakeIssuer
@@ -305,3 +305,20 @@ def test_a_refusal_without_an_operator_blames_no_operators_credential(
         check(secrets=[secret])
     assert "export" not in refused.value.next_step
     assert refused.value.contact.startswith("Upstash:")
+
+
+def test_how_many_machines_of_tenants_restart_is_said_once_for_all_their_secrets(wire: Wire) -> None:
+    def machine(number: int, *variables: str) -> dict[str, Any]:
+        return {**MACHINE, "id": f"t{number}", "config": {"env": dict.fromkeys(variables, "a-value")}}
+
+    tenants = [machine(1, "REDIS_URL", "KEY"), machine(2, "KEY"), machine(3), machine(4, "OTHER")]
+    wire.serve = serving({"GET /v1/apps/tenant/machines": (200, tenants)})
+
+    def held(variable: str, *, reprovisions: bool = False) -> Secret:
+        location = TenantMachines(app="tenant", variable=variable, reprovisions=reprovisions)
+        return replace(SECRET, name=f"S_{variable}", tenants=location)
+
+    (said,) = check(secrets=[held("REDIS_URL"), held("KEY")])
+    assert said.startswith("2 machines of tenant have KEY or REDIS_URL in their environment: each is updated")
+    assert "a-value" not in said
+    assert check(secrets=[held("KEY", reprovisions=True)]) == []

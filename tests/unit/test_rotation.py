@@ -114,7 +114,7 @@ def run(
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> object:
         it = Rotation(
-            load(DEFAULTS.get, owner="o", old_values={}),
+            load(DEFAULTS.get, owner="o", old_values={}, compromised={}),
             [secret],
             generations={secret.name: generation},
             supplied={secret.name: HANDED},
@@ -144,7 +144,7 @@ def test_what_a_provider_mints_is_given_nothing(options: dict[str, pulumi.Resour
     graph = run(SECRET, options)
     assert graph.inputs["TOKEN"]["issuer"]["kind"] == "fly-deploy-token"
     assert "given" not in graph.inputs["TOKEN"]
-    assert "keep_from" not in graph.inputs["TOKEN"]
+    assert graph.inputs["TOKEN"]["keep_from"] == 0
     assert "probe-TOKEN" in graph.inputs
     assert not any(kind.startswith("random:") for kind in graph.types.values())
 

@@ -36,17 +36,25 @@ ENDS_AT = "2026-11-30T12:00:00Z"
 REQUIRED = {
     "neonOrganization": "org-1",
     "neonProject": "p-1",
+    "databaseProject": "p-2",
+    "upstashDatabase": "db-1",
+    "reprovisionPath": "/reprovision/{slug}",
     "resendDomain": "molecule.example",
     "stripeAccount": "acct_1",
 }
-CHOSEN = ("neonKeyScope", "stripeMode", "stripeWebhookSecret", "deployTokenProfile", "rollout")
-VARIANTS = [dict(zip(CHOSEN, each, strict=True)) for each in itertools.product(*(CHOICES[key] for key in CHOSEN))]
+DATA_PLANE = ("databaseStrategy", "redisStrategy", "encryptionStrategy", "encryptionKeyEncoding", "encryptionKeyLoader")
+SAAS = tuple(key for key in CHOICES if key not in DATA_PLANE)
+VARIANTS = [
+    dict(zip(chosen, each, strict=True))
+    for chosen in (SAAS, DATA_PLANE)
+    for each in itertools.product(*(CHOICES[key] for key in chosen))
+]
 
 
 def configured(**changed: str) -> Settings:
     """The settings of a stack that rotates everything."""
     old_values = {"STRIPE_API_KEY": ENDS_AT, "STRIPE_WEBHOOK_SECRET": ENDS_AT}
-    return load({**DEFAULTS, **REQUIRED, **changed}.get, owner="Molecule-AI", old_values=old_values)
+    return load({**DEFAULTS, **REQUIRED, **changed}.get, owner="Molecule-AI", old_values=old_values, compromised={})
 
 
 SETTINGS = [configured(), *(configured(**each) for each in VARIANTS)]
@@ -145,7 +153,14 @@ def test_a_check_is_about_its_secret_and_where_that_is(declare: Declare) -> None
 
 @pytest.mark.parametrize("declare", DECLARED.values(), ids=DECLARED)
 def test_the_issuer_is_built_from_its_settings(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FLY_ACCESS_TOKEN", "NEON_API_KEY", "RESEND_API_KEY", "STRIPE_API_KEY"):
+    for name in (
+        "FLY_ACCESS_TOKEN",
+        "NEON_API_KEY",
+        "RESEND_API_KEY",
+        "STRIPE_API_KEY",
+        "UPSTASH_API_KEY",
+        "UPSTASH_EMAIL",
+    ):
         monkeypatch.setenv(name, f"value-of-{name}")
     for secret in variants(declare):
         source = secret.source
@@ -160,7 +175,14 @@ def test_the_issuer_is_built_from_its_settings(declare: Declare, monkeypatch: py
 
 @pytest.mark.parametrize("declare", DECLARED.values(), ids=DECLARED)
 def test_no_setting_of_an_issuer_is_without_effect(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FLY_ACCESS_TOKEN", "NEON_API_KEY", "RESEND_API_KEY", "STRIPE_API_KEY"):
+    for name in (
+        "FLY_ACCESS_TOKEN",
+        "NEON_API_KEY",
+        "RESEND_API_KEY",
+        "STRIPE_API_KEY",
+        "UPSTASH_API_KEY",
+        "UPSTASH_EMAIL",
+    ):
         monkeypatch.setenv(name, f"value-of-{name}")
 
     class Recorded(dict[str, str]):
@@ -184,7 +206,7 @@ def test_no_setting_of_an_issuer_is_without_effect(declare: Declare, monkeypatch
 def test_what_is_required_is_a_key_of_the_config_with_its_value(declare: Declare) -> None:
     for secret in variants(declare):
         assert secret.requires == {key: REQUIRED[key] for key in secret.requires}
-    bare = declare(load(DEFAULTS.get, owner="Molecule-AI", old_values={}))
+    bare = declare(load(DEFAULTS.get, owner="Molecule-AI", old_values={}, compromised={}))
     assert set(bare.requires) <= set(DEFAULTS)
     assert not any(bare.requires.values()), "a default would hide that it is missing"
 
@@ -251,7 +273,9 @@ def test_a_webhook_secret_that_was_rolled_has_that_of_the_dashboard() -> None:
 
 @pytest.mark.parametrize("name", ["stripe_api_key", "stripe_webhook_secret"])
 def test_without_a_time_no_old_value_is_said_to_end(name: str) -> None:
-    settings = load({**DEFAULTS, **REQUIRED, "stripeWebhookSecret": "supplied"}.get, owner="o", old_values={})
+    settings = load(
+        {**DEFAULTS, **REQUIRED, "stripeWebhookSecret": "supplied"}.get, owner="o", old_values={}, compromised={}
+    )
     assert DECLARED[name](settings).source.settings["ends_old_at"] == ""
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from components import settings
 from components.errors import RefusedError
+from components.secret import Check, FlySecret, Random, Secret
 from components.settings import Progress
 
 PROJECT = Path(__file__).parents[2] / "Pulumi.yaml"
@@ -23,7 +24,7 @@ NOT_MANAGED = {"GITHUB_TOKEN": "it is built in."}
 
 
 def load(**changed: str | None) -> settings.Settings:
-    return settings.load({**DEFAULTS, **changed}.get, owner="Molecule-AI", old_values={})
+    return settings.load({**DEFAULTS, **changed}.get, owner="Molecule-AI", old_values={}, compromised={})
 
 
 def refusal_of(**changed: str | None) -> RefusedError:
@@ -103,13 +104,18 @@ def test_the_ref_may_be_empty() -> None:
 @pytest.mark.parametrize("owner", [None, ""])
 def test_the_owner_is_needed(owner: str | None) -> None:
     with pytest.raises(RefusedError, match="github:owner") as refused:
-        settings.load(DEFAULTS.get, owner=owner, old_values={})
+        settings.load(DEFAULTS.get, owner=owner, old_values={}, compromised={})
     assert "pulumi config set github:owner" in refused.value.next_step
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(RefusedError) as refused:
-        settings.load({**DEFAULTS, "app": "", "maxUnavailable": "all", "ciTimeout": "0"}.get, owner=None, old_values=[])
+        settings.load(
+            {**DEFAULTS, "app": "", "maxUnavailable": "all", "ciTimeout": "0"}.get,
+            owner=None,
+            old_values=[],
+            compromised={},
+        )
     for key in ("github:owner", "app", "maxUnavailable", "ciTimeout", "oldValueExpiresAt"):
         assert key in refused.value.happened
         assert key in refused.value.next_step
@@ -289,7 +295,7 @@ def test_what_not_every_stack_needs_may_be_empty(key: str, field: str, text: str
 
 def test_when_old_values_end_is_taken_as_it_is() -> None:
     expiries = {"STRIPE_WEBHOOK_SECRET": "2026-11-30T12:00:00Z", "OTHER": "2026-12-01T00:00:00Z"}
-    assert settings.load(DEFAULTS.get, owner="o", old_values=expiries).old_value_expires_at == expiries
+    assert settings.load(DEFAULTS.get, owner="o", old_values=expiries, compromised={}).old_value_expires_at == expiries
     assert load().old_value_expires_at == {}
 
 
@@ -298,7 +304,7 @@ def test_when_old_values_end_is_taken_as_it_is() -> None:
 )
 def test_when_old_values_end_is_a_map_of_times(raw: object) -> None:
     with pytest.raises(RefusedError, match="oldValueExpiresAt") as refused:
-        settings.load(DEFAULTS.get, owner="o", old_values=raw)
+        settings.load(DEFAULTS.get, owner="o", old_values=raw, compromised={})
     assert "pulumi config set oldValueExpiresAt" in refused.value.next_step
 
 
@@ -319,3 +325,49 @@ def test_values_are_kept_from_the_verified_one_on_and_as_long_as_they_live(
     verified: int, oldest_alive: int, keep_from: int
 ) -> None:
     assert Progress(current=9, verified=verified, oldest_alive=oldest_alive).keep_from == keep_from
+
+
+# What is rotated only where it is compromised
+
+
+def only_if_compromised(name: str = "KEY") -> Secret:
+    return Secret(
+        name=name,
+        source=Random(),
+        fly=(FlySecret(app="cp"),),
+        verification=Check(module="fly_app"),
+        only_if_compromised=True,
+    )
+
+
+def assert_compromised(generation: int, compromised: dict[str, int], *, verified: int = 0) -> None:
+    settings.assert_compromised(
+        [only_if_compromised()],
+        generations={"KEY": generation},
+        compromised=compromised,
+        progress={"KEY": Progress(current=verified, verified=verified)} if verified else {},
+    )
+
+
+@pytest.mark.parametrize("compromised", [{}, {"KEY": 1}, {"KEY": 3}, {"OTHER": 2}])
+@pytest.mark.parametrize("verified", [0, 1])
+def test_a_dangerous_rotation_has_to_be_named_with_its_generation(compromised: dict[str, int], verified: int) -> None:
+    with pytest.raises(RefusedError, match=r"KEY is rotated only if .* compromised") as refused:
+        assert_compromised(2, compromised, verified=verified)
+    assert refused.value.next_step == "pulumi config set --path 'compromised.KEY' 2"
+
+
+def test_a_dangerous_rotation_that_is_named_is_let_through() -> None:
+    assert_compromised(2, {"KEY": 2})
+    assert_compromised(2, {"KEY": 2}, verified=1)
+
+
+def test_going_back_to_what_is_verified_is_no_dangerous_rotation() -> None:
+    assert_compromised(2, {"KEY": 3}, verified=2)
+
+
+@pytest.mark.parametrize("raw", [None, [], "KEY", {"KEY": "2"}, {"KEY": True}, {"KEY": 2.0}, {"KEY": None}])
+def test_what_is_compromised_is_a_map_of_generations(raw: object) -> None:
+    with pytest.raises(RefusedError, match="`compromised`"):
+        settings.load(DEFAULTS.get, owner="o", old_values={}, compromised=raw)
+    assert settings.load(DEFAULTS.get, owner="o", old_values={}, compromised={"KEY": 2}).compromised == {"KEY": 2}

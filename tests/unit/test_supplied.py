@@ -59,8 +59,11 @@ def refusal(*arguments: Any, encrypted: bool = True) -> RefusedError:  # noqa: A
 
 def known(current: int, verified: int, **held: str) -> dict[str, Progress]:
     """The progress of HANDED: `g1="a"` is generation 1 with that value."""
-    fingerprints = {int(key[1:]): fingerprint(value) for key, value in held.items()}
-    return {"HANDED": Progress(current=current, verified=verified, fingerprints=fingerprints)}
+    keyring = tuple(
+        Credential(generation=int(key[1:]), credential_id=key, name=key, value=value, created_at="")
+        for key, value in held.items()
+    )
+    return {"HANDED": Progress(current=current, verified=verified, keyring=keyring)}
 
 
 # The map
@@ -289,7 +292,7 @@ class Operator(RuleBasedStateMachine):
         progress = Progress(
             current=self.current,
             verified=self.verified,
-            fingerprints={each.generation: fingerprint(each.value) for each in self.keyring or ()},
+            keyring=tuple(self.keyring or ()),
         )
         try:
             assert_no_step_back({"HANDED": self.counter}, {"HANDED": progress})

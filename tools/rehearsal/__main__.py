@@ -8,7 +8,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,9 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.rehearsal.outcome import Row, hand_made, judge
+from tools.rehearsal.servers import REFUSES, fly_secret
 from tools.workspace import CHECKOUT, STACK, FailedError, Workspace, exports, workspace
 
 DIRECTORY = CHECKOUT / ".rehearsal"
+TENANTS = 2
+KEY = "SECRETS_ENCRYPTION_KEY"
+# What was made by hand, as the program lists it: `inspect` shows values of credentials, and these are parts of URLs.
+HAND_MADE = {"DATABASE_URL": ["molecule_cp"], "TENANT_REDIS_URL": ["default"]}
 console = Console(highlight=False)
 
 
@@ -31,7 +36,7 @@ def main() -> int:
     started = time.monotonic()
     _remove_the_last_one()
     try:
-        with workspace(DIRECTORY) as stage:
+        with workspace(DIRECTORY, "--tenants", str(TENANTS)) as stage:
             rows = _rehearse(stage)
         rows.append(Row(what="processes left behind", wanted="none", found=_processes_of(DIRECTORY) or "none"))
     except FailedError as error:
@@ -56,9 +61,14 @@ def main() -> int:
 
 def _rehearse(stage: Workspace) -> list[Row]:
     before = stage.inspect()
-    stage.configure("stripeAccount", exports(stage.sandbox("env"))["STRIPE_ACCOUNT_ID"])
-    with _step("what no API mints is handed in: a sender, and a key rolled in Stripe's Dashboard"):
+    environment = exports(stage.sandbox("env"))
+    stage.configure("stripeAccount", environment["STRIPE_ACCOUNT_ID"])
+    held = [_held(stage)]
+    with _step(
+        "what no API mints is handed in: a sender, a key rolled in Stripe's Dashboard, the encryption key in use"
+    ):
         _hand_in(stage, 1)
+        stage.set_secret("encryptionKeyBefore", environment[KEY])
     with _step("first deployment: takes over from the hand-made credentials, mints generation 1"):
         _show(_succeed(stage, "up", "--yes", "--skip-preview"))
     adopted = stage.outputs()["secrets"]
@@ -68,17 +78,20 @@ def _rehearse(stage: Workspace) -> list[Row]:
     with _step("nothing bumped: a preview shows no change"):
         _succeed(stage, "preview", "--expect-no-changes")
     first = stage.inspect()
+    held.append(_held(stage))
     with _step("bump of every counter, and the hand-made credentials are to be revoked as well"):
         handed_in = _hand_in(stage, 2)
         for secret in adopted:
             stage.set_generation(secret, 2)
-            if secret in handed_in:
+            if secret in handed_in or secret == KEY:
                 continue
-            for number, credential_id in enumerate(hand_made(before, secret)):
+            ids = HAND_MADE.get(secret) or hand_made(before, secret)
+            for number, credential_id in enumerate(ids):
                 stage.configure(f"revokeUnmanaged.{secret}[{number}]", credential_id, path=True)
         _show(_succeed(stage, "preview", "--diff"))
     with _step("pulumi up, while a client calls the control plane all the time"), _continuous_client(stage) as client:
         _show(_succeed(stage, "up", "--yes", "--skip-preview"))
+    held.append(_held(stage))
     watched = stage.outputs()["secrets"]["STRIPE_API_KEY"]["alive"]
     with _step("Stripe ends the old key: the next `pulumi up` takes note"):
         stage.stripe("expire-key")
@@ -96,10 +109,12 @@ def _rehearse(stage: Workspace) -> list[Row]:
         before=before,
         first=first,
         last=stage.inspect(),
-        secrets=list(adopted),
+        secrets=[secret for secret in adopted if secret not in REFUSES],
+        data_plane=list(REFUSES),
         in_repository=in_repository,
         handed_in={secret: sha256(value.encode()).hexdigest() for secret, value in handed_in.items()},
     )
+    rows += _as_the_servers_say(stage, held)
     alive_now = stage.outputs()["secrets"]["STRIPE_API_KEY"]["alive"]
     rows.append(
         Row(what="STRIPE_API_KEY: old key, watched", wanted="1, then 0", found=f"{len(watched)}, then {len(alive_now)}")
@@ -118,7 +133,24 @@ def _hand_in(stage: Workspace, generation: int) -> dict[str, str]:
     for secret, value in values.items():
         stage.hand_in(secret, value)
         stage.set_generation(secret, generation)
+    # The operator says that the encryption key in use is compromised: it is rotated only then.
+    stage.set_generation(KEY, generation)
+    stage.configure(f"compromised.{KEY}", str(generation), path=True)
     return values
+
+
+def _held(stage: Workspace) -> dict[str, str]:
+    """What Fly has for each secret that a real server can be asked about."""
+    return {secret: fly_secret(stage.sandbox_directory, secret) for secret in REFUSES}
+
+
+def _as_the_servers_say(stage: Workspace, held: Sequence[Mapping[str, str]]) -> list[Row]:
+    """The value that was made by hand and those of both generations, as the real servers take them now."""
+    rows = []
+    for secret, refuses in REFUSES.items():
+        said = ["refused" if refuses(stage.sandbox_directory, values[secret]) else "accepted" for values in held]
+        rows.append(Row(what=f"{secret}: hand-made, 1, 2", wanted="refused, refused, accepted", found=", ".join(said)))
+    return rows
 
 
 def _succeed(stage: Workspace, *arguments: str) -> str:

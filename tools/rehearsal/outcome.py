@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 APP = "molecule-cp"
+TENANT_APP = "molecule-tenant"
+TENANT_VARIABLES = {"TENANT_REDIS_URL": "REDIS_URL", "SECRETS_ENCRYPTION_KEY": "SECRETS_ENCRYPTION_KEY"}
 REPOSITORY = "Molecule-AI/molecule-monorepo"
 World = Mapping[str, Any]
 
@@ -35,6 +37,7 @@ def judge(
     first: World,
     last: World,
     secrets: Collection[str],
+    data_plane: Collection[str],
     in_repository: Collection[str],
     handed_in: Mapping[str, str],
 ) -> list[Row]:
@@ -45,6 +48,7 @@ def judge(
         first: After generation 1.
         last: After generation 2.
         secrets: Those that were rotated.
+        data_plane: Those of which the real servers are asked, and of which tenants may hold a copy.
         in_repository: Those of them that the repository holds too.
         handed_in: Of those of them that no API mints, the SHA-256 of the value of generation 2.
     """
@@ -58,15 +62,19 @@ def judge(
             for row in _of_one(before, last, secret, in_repository=secret in in_repository)
         ),
         *(_holders(last, secret, {value}, in_repository=False) for secret, value in handed_in.items()),
+        *(_holders(last, secret, {_at_fly(last, secret)}, in_repository=False) for secret in data_plane),
+        *(_tenants(last, secret, variable) for secret, variable in TENANT_VARIABLES.items()),
         *_stripe(last),
-        Row(what=f"rolling restarts for all {len(secrets)} rotations", wanted="1", found=str(rollouts)),
+        Row(
+            what=f"rolling restarts for all {len(secrets) + len(data_plane)} rotations", wanted="1", found=str(rollouts)
+        ),
         Row(
             what="machines healthy",
             wanted=f"{len(machines)} of {len(machines)}",
             found=f"{sum(machine['healthy'] for machine in machines)} of {len(machines)}",
         ),
         Row(what="breakages", wanted="none", found="; ".join(each["what"] for each in last["breakages"]) or "none"),
-        *_untouched(before, last, secrets),
+        *_untouched(before, last, {*secrets, *data_plane}),
     ]
 
 
@@ -95,6 +103,18 @@ def _holders(last: World, secret: str, values: Collection[str], *, in_repository
         held["GitHub"] = last["github"]["repositories"][REPOSITORY]["secrets"][secret]["sha256"]
     holders = sorted(place for place, value in held.items() if value in values)
     return Row(what=f"{secret}: holders of generation 2", wanted=", ".join(sorted(held)), found=", ".join(holders))
+
+
+def _at_fly(last: World, secret: str) -> str:
+    return str(last["fly"]["apps"][APP]["secrets"][secret]["sha256"])
+
+
+def _tenants(last: World, secret: str, variable: str) -> Row:
+    """How many of the tenants' machines hold what the control plane hands to new ones."""
+    machines = last["fly"]["apps"][TENANT_APP]["machines"]
+    held = sum(machine["env_sha256"].get(variable) == _at_fly(last, secret) for machine in machines)
+    count = len(machines)
+    return Row(what=f"{secret}: tenants that hold it", wanted=f"{count} of {count}", found=f"{held} of {count}")
 
 
 def _stripe(last: World) -> Iterable[Row]:
