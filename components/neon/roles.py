@@ -161,7 +161,9 @@ class RolePasswords(Issuer):
                 f"The old password of {self.role} dies as soon as the new one is made: {outage}. Strategy `alternate` has no such outage."
             ]
         return [
-            "Neon drops open connections of the database when it applies a role's password; new ones are accepted all the time."
+            "Neon drops open connections of the database when it applies a role's password; new ones are accepted all the time.",
+            "The new role may read and write every table, but PostgreSQL lets only owners alter one: a migration that alters tables of "
+            "another role fails as the new one. Run migrations as their owner, or use strategy `reset`.",
         ]
 
     def _branch(self) -> str:
