@@ -60,6 +60,11 @@ def test_rows_are_reencrypted_while_they_are_in_use(stage: Stage, measured: Call
     stage.refuses(f"`compromised.{KEY}` is not set, not 1")
     names_the_key(stage, 1)
     stage.refuses("the key that they were encrypted with is not known")
+    stage.configure("encryptionKeyEncoding", "hex")
+    misread = stage.preview()
+    assert misread.status != 0
+    assert "would misread a key of `encryptionKeyEncoding: hex`" in one_line(misread.output)
+    stage.configure("encryptionKeyEncoding", "base64")
     stage.set_secret("encryptionKeyBefore", hand_made)
     preview = stage.preview().output
     assert f"{ROWS + TENANTS:,}" in preview
