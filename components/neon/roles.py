@@ -160,11 +160,12 @@ class RolePasswords(Issuer):
             return [
                 f"The old password of {self.role} dies as soon as the new one is made: {outage}. Strategy `alternate` has no such outage."
             ]
-        return [
-            "Neon drops open connections of the database when it applies a role's password; new ones are accepted all the time.",
+        dropped = "Neon drops open connections of the database when it applies a role's password; new ones are accepted all the time."
+        owners = (
             "The new role may read and write every table, but PostgreSQL lets only owners alter one: a migration that alters tables of "
-            "another role fails as the new one. Run migrations as their owner, or use strategy `reset`.",
-        ]
+            "another role fails as the new one. Run migrations as their owner, or use strategy `reset`."
+        )
+        return [dropped, owners]
 
     def _branch(self) -> str:
         return self.branch or self.client.default_branch(self.project)

@@ -11,9 +11,10 @@ import httpx
 
 from tools.workspace import Workspace, exports
 
-PAUSE = 0.02  # seconds between two requests of one kind
+PAUSE = 0.1  # seconds between two requests of one kind
+CLEANUP_TIMEOUT = 60  # seconds
 SLUG = "load-"  # what the names of the load's own orgs begin with
-ORG_PAUSE = 1.0  # seconds between two orgs: each is a process of its own
+ORG_PAUSE = 2.0  # seconds between two orgs: each is a process of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ class Load:
 def load_on(stage: Workspace, *, slugs: tuple[str, ...] = ()) -> Iterator[Load]:
     """Orgs are listed, made and deleted through the control plane, and data read and written with every tenant of `slugs`."""
     environment = exports(stage.sandbox("env"))
-    load = Load()
+    load, before = Load(), _tenants(stage)
     headers = {"authorization": f"Bearer {environment['CP_ADMIN_API_TOKEN']}"}
     with httpx.Client(base_url=environment["CONTROL_PLANE_URL"], headers=headers, timeout=15) as http:
         requests: list[tuple[str, Callable[[int], httpx.Response], float]] = [
@@ -95,6 +96,14 @@ def load_on(stage: Workspace, *, slugs: tuple[str, ...] = ()) -> Iterator[Load]:
             for org in http.get("/cp/admin/orgs").json()["orgs"]:
                 if org["slug"].startswith(SLUG):
                     http.request("DELETE", f"/cp/admin/tenants/{org['slug']}", json={"confirm": org["slug"]})
+            deadline = time.monotonic() + CLEANUP_TIMEOUT
+            while _tenants(stage) > before:
+                assert time.monotonic() < deadline, "machines of the load's own orgs are left"
+                time.sleep(0.3)
+
+
+def _tenants(stage: Workspace) -> int:
+    return len(stage.inspect()["fly"]["apps"]["molecule-tenant"]["machines"])
 
 
 def _makes_and_deletes_orgs(http: httpx.Client) -> Callable[[int], httpx.Response]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+PATIENCE = 90  # seconds for what takes one on an idle machine
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 FAKE_GO = r"""#!/bin/sh
@@ -146,7 +147,7 @@ class Workshop:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the builder to its end."""
         process = self.start(*arguments)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
     def block(self) -> None:

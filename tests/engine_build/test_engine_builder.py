@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine_build.engine_workshop import FAKE_PULUMI, is_running, wait_until
+from tests.engine_build.engine_workshop import FAKE_PULUMI, PATIENCE, is_running, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(workshop: Workshop, sign
     process = workshop.start("env")
     compiler = workshop.compiler()
     process.send_signal(signal_number)
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == status
     assert stdout == ""
     assert [line for line in stderr.splitlines() if "nterrupted" in line][1:] == [
@@ -100,7 +100,7 @@ def test_two_at_once_build_once(workshop: Workshop) -> None:
     assert second.stderr is not None
     assert second.stderr.readline() == f"Process {first.pid} is building this engine already; waiting for it ...\n"
     workshop.unblock()
-    outputs = [process.communicate(timeout=30)[0] for process in (first, second)]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
     assert outputs[0] == outputs[1] != ""
     assert len(workshop.calls("build")) == GO_BUILDS
@@ -114,10 +114,10 @@ def test_one_who_waits_can_be_interrupted_without_harm(workshop: Workshop) -> No
     assert second.stderr is not None
     second.stderr.readline()
     second.send_signal(signal.SIGINT)
-    second.communicate(timeout=30)
+    second.communicate(timeout=PATIENCE)
     assert second.returncode == 130
     workshop.unblock()
-    first.communicate(timeout=30)
+    first.communicate(timeout=PATIENCE)
     assert first.returncode == 0
 
 
@@ -130,7 +130,7 @@ def test_one_who_waits_takes_over_from_a_killed_builder(workshop: Workshop) -> N
     second.stderr.readline()
     first.kill()
     workshop.unblock()
-    second.communicate(timeout=30)
+    second.communicate(timeout=PATIENCE)
     assert second.returncode == 0
     assert len(workshop.engines()) == 1
 
@@ -145,7 +145,7 @@ def test_the_work_of_a_living_builder_of_another_engine_stays(workshop: Workshop
     assert workshop.run("ensure").returncode == 0
     assert building in workshop.engines()
     os.kill(workshop.compiler(), signal.SIGTERM)
-    other.communicate(timeout=30)
+    other.communicate(timeout=PATIENCE)
     assert other.returncode == 0
 
 
@@ -324,4 +324,4 @@ def test_ending_the_fake_compiler_works(workshop: Workshop) -> None:
     compiler = workshop.compiler()
     workshop.unblock()
     wait_until(lambda: not is_running(compiler), "the compiler to end")
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
