@@ -76,6 +76,10 @@ class TenantMachines:
             )
         return f"{len(self._holding(machines))} machines of {self.app} hold the new {self.variable}"
 
+    def any_runs(self) -> bool:
+        """Whether a machine runs that holds the value: without one nobody uses it."""
+        return any(should_run(each) for each in self._holding(self.fly.list_machines(self.app)))
+
     def _behind(self, machines: Sequence[Machine]) -> list[Machine]:
         return behind(machines, {self.variable: self.value}, self._same_server)
 

@@ -248,3 +248,11 @@ def test_leftovers_of_this_kind_alone_are_deleted(world: World) -> None:
     tenant_redis_url.verify(TOLD, SUBJECT)
     assert world.log[0] == "delete redistest-1700000000"
     assert [org["slug"] for org in world.orgs] == ["redistest-mine"]
+
+
+@pytest.mark.parametrize("state", [None, "stopped"])
+def test_where_no_tenant_runs_no_use_is_waited_for(world: World, clock: Clock, state: str | None) -> None:
+    world.tenants = [] if state is None else [world.tenant("t1", "org-1", NEW, state=state)]
+    world.connections = lambda: 0
+    tenant_redis_url.verify(TOLD, SUBJECT)
+    assert sum(clock.naps) < 10
