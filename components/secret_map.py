@@ -85,6 +85,7 @@ def neon_api_key(settings: Settings) -> Secret:
 
 def database_url(settings: Settings) -> Secret:
     """Where the control plane keeps everything: rotated on request only. A wrong one takes the whole service down, and nothing else."""
+    alternates = settings.database_strategy == "alternate"
     return Secret(
         name="DATABASE_URL",
         source=Issuer(
@@ -100,18 +101,18 @@ def database_url(settings: Settings) -> Secret:
         ),
         fly=(FlySecret(app=settings.app),),
         requires={"databaseProject": settings.database_project},
-        probe=Check(module="database_url_probe", settings={"every_table": settings.database_strategy == "alternate"}),
+        probe=Check(module="database_url_probe", settings={"every_table": alternates}),
         verification=Check(
             module="database_url",
             takes_value=True,
             settings={
                 **_control_plane(settings),
-                "overlaps": settings.database_strategy != "reset",
+                "overlaps": alternates,
                 "prove_use": settings.prove_use,
                 "timeout": settings.database_timeout,
             },
         ),
-        overlaps=settings.database_strategy != "reset",
+        overlaps=alternates,
     )
 
 

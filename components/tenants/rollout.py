@@ -35,7 +35,13 @@ from components.http import ApiError, conceal
 ORG = "molecule_org"  # the metadata in which the control plane notes the org's slug
 PASSES = 3  # the first, and two more for machines that are created or changed meanwhile
 AT_ONCE = 30  # threads; what flyctl updates at once
-DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "postgres": 5432, "postgresql": 5432, "http": 80, "https": 443}
+# By the scheme of a URL: what is meant, and its port where the URL names none.
+SERVERS = {
+    "redis": ("redis", 6379),
+    "rediss": ("redis", 6379),
+    "postgres": ("postgresql", 5432),
+    "postgresql": ("postgresql", 5432),
+}
 
 
 def org_of(machine: Machine) -> str:
@@ -83,16 +89,20 @@ def holding(machines: Iterable[Machine], variables: Mapping[str, str], same_serv
 def _concerned(environment: Mapping[str, str], name: str, value: str, same_server: Collection[str]) -> bool:
     if name not in environment:
         return False
-    return name not in same_server or _server(environment[name]) == _server(value)
+    return name not in same_server or server_of(environment[name]) == server_of(value)
 
 
-def _server(url: str) -> tuple[str, int | None] | None:
-    """Host and port, None where the text is no URL."""
+def server_of(url: str) -> tuple[str, str, int] | None:
+    """Kind, host and port of a URL, whoever connects and with or without TLS. None for what is no URL of a server that is known here."""
     try:
         parts = urlsplit(url)
-        return (parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)) if parts.hostname else None
+        port = parts.port
     except ValueError:
         return None
+    if parts.scheme not in SERVERS or not parts.hostname:
+        return None
+    kind, usual = SERVERS[parts.scheme]
+    return kind, parts.hostname, port or usual
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,20 +17,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 TIMEOUT = 15  # seconds to connect, and for one answer
-PORT = 6379
 PROBE_LIFETIME = 60  # seconds after which Redis itself deletes a probe's key, should the probe be killed
-
-
-def server_of(url: str) -> tuple[str, int] | None:
-    """Host and port of a Redis URL, whoever connects and with or without TLS. None for what is no such URL."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or PORT
-    except ValueError:
-        return None
-    if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
-        return None
-    return parts.hostname, port
 
 
 def password_of(url: str) -> str:

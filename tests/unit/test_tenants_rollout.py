@@ -11,7 +11,7 @@ from components.errors import OperatorError
 from components.fly.client import FlyClient, Machine
 from components.fly.rollout import RolloutPolicy
 from components.tenants import rollout as module
-from components.tenants.rollout import Environments, Left, behind, deliver, holding
+from components.tenants.rollout import Environments, Left, behind, deliver, holding, server_of
 
 from .fake_fly import EXIT, FakeFly
 from .wire import Clock, Wire, reply
@@ -530,3 +530,22 @@ def test_a_machine_that_was_made_anew_with_a_value_before_is_updated(fly: FakeFl
 def test_an_org_that_is_left_is_named_although_no_machine_is_behind(fly: FakeFly, run: Run) -> None:
     run.fails(reprovision=lambda: [Left(machine_id="", org="org-9", reason="failed")])
     assert set(held(fly).values()) == {NEW}
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("redis://default:p@h.upstash.io:6380", ("redis", "h.upstash.io", 6380)),
+        ("rediss://other:q@H.upstash.io:6380/0", ("redis", "h.upstash.io", 6380)),
+        ("rediss://h.upstash.io", ("redis", "h.upstash.io", 6379)),
+        ("postgresql://a:b@h.upstash.io:6380", ("postgresql", "h.upstash.io", 6380)),
+        ("postgres://h.neon.tech/db", ("postgresql", "h.neon.tech", 5432)),
+        ("https://h.upstash.io:6380", None),
+        ("redis://h:not-a-port", None),
+        ("redis://", None),
+        ("", None),
+        ("redis://[broken", None),
+    ],
+)
+def test_the_server_of_a_url(url: str, server: tuple[str, str, int] | None) -> None:
+    assert server_of(url) == server

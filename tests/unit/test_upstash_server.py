@@ -7,24 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from components.http import ApiError
-from components.upstash.server import accepts, assert_reads_and_writes, other_connections, password_of, server_of
-
-
-@pytest.mark.parametrize(
-    ("url", "server"),
-    [
-        ("redis://default:p@h.upstash.io:6380", ("h.upstash.io", 6380)),
-        ("rediss://other:q@H.upstash.io:6380/0", ("h.upstash.io", 6380)),
-        ("rediss://h.upstash.io", ("h.upstash.io", 6379)),
-        ("postgresql://a:b@h.upstash.io:6380", None),
-        ("redis://h:not-a-port", None),
-        ("redis://", None),
-        ("", None),
-        ("redis://[broken", None),
-    ],
-)
-def test_the_server_of_a_url(url: str, server: tuple[str, int] | None) -> None:
-    assert server_of(url) == server
+from components.upstash.server import accepts, assert_reads_and_writes, other_connections, password_of
 
 
 def test_the_password_of_a_url() -> None:
