@@ -113,7 +113,9 @@ def test_tenants_that_cannot_be_moved_are_named_and_hold_the_revocation(
     assert re.search(f"{named}: it was not healthy, so it was left as it is: health check health is critical", text), (
         text
     )
-    assert re.search(r"4[78] machines hold the new REDIS_URL, 3 the value before", text), text  # an org of the load may exist
+    assert re.search(r"4[78] machines hold the new REDIS_URL, 3 the value before", text), (
+        text
+    )  # an org of the load may exist
     second = many.fly_secret(REDIS)
     assert (many.tenants_hold("REDIS_URL", second), many.tenants_hold("REDIS_URL", first)) == (MANY - 3, 3)
     assert [redis_refuses(url) for url in (first, second)] == [False, False]

@@ -70,7 +70,9 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(workshop: Workshop, sign
         "Interrupted: nothing was installed, and nothing is left running. Run it again to go on."
     ]
     assert "Traceback" not in stderr
-    wait_until(lambda: not is_running(compiler), "the compiler to end: it has been killed, and the kernel takes a moment")
+    wait_until(
+        lambda: not is_running(compiler), "the compiler to end: it has been killed, and the kernel takes a moment"
+    )
     assert workshop.engines() == []
 
     (workshop.fake / "block").unlink()
