@@ -104,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     command("stop", _stop, "stop the sandbox and its machines; what they did stays in DIR")
     command("env", _env, "print `export` lines: endpoints and the operator's credentials")
     command("inspect", _inspect, "print the truth as JSON", needs_directory=False)
+    log = command("requests", _requests, "print the requests that were made, a JSON object a line, oldest first")
+    log.add_argument("--after", type=_natural, default=0, metavar="NUMBER", help="only those that came after this one")
 
     setting_names = ", ".join(f"{name} ({setting.description})" for name, setting in SETTINGS.items())
     change = command("set", _set, f"change settings; KEY= restores the default. Keys: {setting_names}")
@@ -398,6 +400,13 @@ def _inspect(options: argparse.Namespace) -> int:
     with contextlib.closing(World(directory, create=False)) as world:
         json.dump(server.inspect(world), sys.stdout, indent=2)
     sys.stdout.write("\n")
+    return 0
+
+
+def _requests(options: argparse.Namespace) -> int:
+    with contextlib.closing(World(options.dir, create=False)) as world:
+        for request in world.request_log(after=options.after):
+            sys.stdout.write(json.dumps(request) + "\n")
     return 0
 
 

@@ -79,7 +79,8 @@ class Observation:
             receive = _replay(body, receive)
             fields = root_fields(body)
             target, template = f"{target} {fields}", f"{template} {fields}"
-        self._world.count_request(provider, method, template)
+        consumer = Headers(scope=scope).get(CONSUMER_HEADER)
+        self._world.record_request(provider, method, target=target, path_template=template, consumer=consumer)
         fault = faults.strike(self._world, provider=provider, method=method, target=target)
         if fault is None:
             await self._observed(scope, receive, send, f"{provider} {method} {target}")

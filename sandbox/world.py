@@ -334,6 +334,10 @@ class World:
                 "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
                 "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, sealed BLOB NOT NULL)",
                 "CREATE TABLE IF NOT EXISTS requests (request TEXT PRIMARY KEY, count INTEGER NOT NULL)",
+                (
+                    "CREATE TABLE IF NOT EXISTS request_log (number INTEGER PRIMARY KEY, at TEXT NOT NULL, provider TEXT NOT NULL,"
+                    " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT)"
+                ),
                 "CREATE TABLE IF NOT EXISTS breakages (at TEXT NOT NULL, consumer TEXT NOT NULL, what TEXT NOT NULL)",
             ):
                 self.database.execute(statement)
@@ -418,13 +422,32 @@ class World:
         """Return all recorded breakages, oldest first."""
         return [dict(row) for row in self.database.execute("SELECT * FROM breakages ORDER BY at, rowid")]
 
-    def count_request(self, provider: str, method: str, path_template: str) -> None:
-        """Count a request under `<provider> <METHOD> <path template>`. The middleware does this for every service."""
+    def record_request(
+        self, provider: str, method: str, *, target: str, path_template: str, consumer: str | None = None
+    ) -> None:
+        """Count a request under `<provider> <METHOD> <path template>`, and note it. The middleware does this for every service.
+
+        Args:
+            provider: Of the service.
+            method: HTTP method.
+            target: The path, without its query; of GraphQL with the root fields behind it.
+            path_template: The path with names for its variable parts.
+            consumer: Which consumer made it; None for anybody else, above all the operator.
+        """
         with self.database:
             self.database.execute(
                 "INSERT INTO requests VALUES (?, 1) ON CONFLICT (request) DO UPDATE SET count = count + 1",
                 (f"{provider} {method} {path_template}",),
             )
+            self.database.execute(
+                "INSERT INTO request_log (at, provider, method, target, template, consumer) VALUES (?, ?, ?, ?, ?, ?)",
+                (timestamp(self.now()), provider, method, target, path_template, consumer),
+            )
+
+    def request_log(self, *, after: int = 0) -> list[dict[str, Any]]:
+        """Return the requests whose number is above `after`, oldest first. A number is given when a request arrives."""
+        rows = self.database.execute("SELECT * FROM request_log WHERE number > ? ORDER BY number", (after,))
+        return [dict(row) for row in rows]
 
     def requests(self) -> dict[str, int]:
         """Return the number of requests since the sandbox's creation, by `<provider> <METHOD> <path template>`."""

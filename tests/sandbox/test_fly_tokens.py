@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from sandbox.fly.tokens import parse_duration, values
 from tests.sandbox.running import CONTROL_PLANE, TENANT, until
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from tests.sandbox.running import Sandbox
 
 REFUSED = {"error": "Authenticate: token validation error"}
@@ -251,3 +254,24 @@ def test_counts_are_by_template_and_root_field(sandbox: Sandbox) -> None:
     sandbox.control_plane("GET", "/health")
     httpx.get(sandbox.environment["FLY_REGISTRY_URL"] + "/v2/molecule-tenant/tags/list")
     assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 1, 1, 1]
+
+
+def test_requests_are_noted_with_who_made_them(sandbox: Sandbox) -> None:
+    def noted(after: int) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in sandbox.command("requests", "--after", str(after)).splitlines()]
+
+    last = noted(0)[-1]["number"]
+    sandbox.fly("GET", f"{CONTROL_PLANE}/machines/none?summary=true")
+    sandbox.fly("GET", f"{CONTROL_PLANE}/machines", consumer="a test")
+    sandbox.graphql("{ viewer { email } }")
+    mine = [
+        (each["provider"], each["method"], each["target"], each["template"])
+        for each in noted(last)
+        if each["consumer"] is None
+    ]
+    assert mine == [
+        ("fly", "GET", f"{CONTROL_PLANE}/machines/none", "/v1/apps/{app}/machines/{machine}"),
+        ("fly", "POST", "/graphql viewer", "/graphql viewer"),
+    ]
+    assert "a test" in {each["consumer"] for each in noted(last)}
+    assert last not in {each["number"] for each in noted(last)}
