@@ -79,13 +79,28 @@ class Observation:
             receive = _replay(body, receive)
             fields = root_fields(body)
             target, template = f"{target} {fields}", f"{template} {fields}"
+        elif method == "POST" and provider == "upstash" and scope["path"] == "/":
+            body = await _body(receive)
+            receive = _replay(body, receive)
+            target = f"{target} {command(body)}"
         consumer = Headers(scope=scope).get(CONSUMER_HEADER)
-        self._world.record_request(provider, method, target=target, path_template=template, consumer=consumer)
+        number = self._world.record_request(provider, method, target=target, path_template=template, consumer=consumer)
+        send = self._noting(number, send)
         fault = faults.strike(self._world, provider=provider, method=method, target=target)
         if fault is None:
             await self._observed(scope, receive, send, f"{provider} {method} {target}")
         else:
             await self._failing(fault, scope, receive, send, f"{provider} {method} {target}")
+
+    def _noting(self, number: int, send: Send) -> Send:
+        """Note the status before the answer leaves, so that who saw the answer finds it."""
+
+        async def note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._world.record_status(number, message["status"])
+            await send(message)
+
+        return note
 
     async def _observed(self, scope: Scope, receive: Receive, send: Send, request: str) -> None:
         consumer = Headers(scope=scope).get(CONSUMER_HEADER)
@@ -148,6 +163,19 @@ def root_fields(body: bytes) -> str:
         selections = ()
     names = [selection.name.value for selection in selections if isinstance(selection, graphql.FieldNode)]
     return ",".join(names) or "(invalid)"
+
+
+def command(body: bytes) -> str:
+    """Return the name of the Redis command that a request of Upstash's REST API carries, with its subcommand; `(invalid)` if it has none.
+
+    The other words may be secret.
+    """
+    try:
+        words = json.loads(body)
+        name = str(words[0]).upper()
+        return f"{name} {str(words[1]).upper()}" if name == "ACL" else name
+    except (ValueError, LookupError, TypeError):
+        return "(invalid)"
 
 
 async def _body(receive: Receive) -> bytes:

@@ -336,7 +336,7 @@ class World:
                 "CREATE TABLE IF NOT EXISTS requests (request TEXT PRIMARY KEY, count INTEGER NOT NULL)",
                 (
                     "CREATE TABLE IF NOT EXISTS request_log (number INTEGER PRIMARY KEY, at TEXT NOT NULL, provider TEXT NOT NULL,"
-                    " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT)"
+                    " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT, status INTEGER)"
                 ),
                 "CREATE TABLE IF NOT EXISTS breakages (at TEXT NOT NULL, consumer TEXT NOT NULL, what TEXT NOT NULL)",
             ):
@@ -424,7 +424,7 @@ class World:
 
     def record_request(
         self, provider: str, method: str, *, target: str, path_template: str, consumer: str | None = None
-    ) -> None:
+    ) -> int:
         """Count a request under `<provider> <METHOD> <path template>`, and note it. The middleware does this for every service.
 
         Args:
@@ -433,19 +433,31 @@ class World:
             target: The path, without its query; of GraphQL with the root fields behind it.
             path_template: The path with names for its variable parts.
             consumer: Which consumer made it; None for anybody else, above all the operator.
+
+        Returns:
+            Its number, for `record_status`.
         """
         with self.database:
             self.database.execute(
                 "INSERT INTO requests VALUES (?, 1) ON CONFLICT (request) DO UPDATE SET count = count + 1",
                 (f"{provider} {method} {path_template}",),
             )
-            self.database.execute(
+            row = self.database.execute(
                 "INSERT INTO request_log (at, provider, method, target, template, consumer) VALUES (?, ?, ?, ?, ?, ?)",
                 (timestamp(self.now()), provider, method, target, path_template, consumer),
             )
+        return int(row.lastrowid or 0)
+
+    def record_status(self, number: int, status: int) -> None:
+        """Note how a request was answered."""
+        with self.database:
+            self.database.execute("UPDATE request_log SET status = ? WHERE number = ?", (status, number))
 
     def request_log(self, *, after: int = 0) -> list[dict[str, Any]]:
-        """Return the requests whose number is above `after`, oldest first. A number is given when a request arrives."""
+        """Return the requests whose number is above `after`, oldest first.
+
+        A number is given when a request arrives; `status` is None until it is answered.
+        """
         rows = self.database.execute("SELECT * FROM request_log WHERE number > ? ORDER BY number", (after,))
         return [dict(row) for row in rows]
 

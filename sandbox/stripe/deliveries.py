@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
+from sandbox.middleware import CONSUMER_HEADER
 from sandbox.stripe import endpoints, events, settings
 from sandbox.world import timestamp
 
@@ -169,6 +170,7 @@ class Deliveries:
             "accept": "*/*; q=0.5, application/xml",
             "cache-control": "no-cache",
             "stripe-signature": signature(secrets, body, at=int(time.time())),
+            CONSUMER_HEADER: "stripe",
         }
         patience = self._world.number(settings.DELIVERY_TIMEOUT)
         with contextlib.suppress(TimeoutError):

@@ -265,13 +265,13 @@ def test_requests_are_noted_with_who_made_them(sandbox: Sandbox) -> None:
     sandbox.fly("GET", f"{CONTROL_PLANE}/machines", consumer="a test")
     sandbox.graphql("{ viewer { email } }")
     mine = [
-        (each["provider"], each["method"], each["target"], each["template"])
+        (each["provider"], each["method"], each["target"], each["template"], each["status"])
         for each in noted(last)
         if each["consumer"] is None
     ]
     assert mine == [
-        ("fly", "GET", f"{CONTROL_PLANE}/machines/none", "/v1/apps/{app}/machines/{machine}"),
-        ("fly", "POST", "/graphql viewer", "/graphql viewer"),
+        ("fly", "GET", f"{CONTROL_PLANE}/machines/none", "/v1/apps/{app}/machines/{machine}", 404),
+        ("fly", "POST", "/graphql viewer", "/graphql viewer", 200),
     ]
     assert "a test" in {each["consumer"] for each in noted(last)}
     assert last not in {each["number"] for each in noted(last)}

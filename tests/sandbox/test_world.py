@@ -11,7 +11,7 @@ import pytest
 
 from sandbox import faults
 from sandbox.faults import Effect, Fault
-from sandbox.middleware import root_fields
+from sandbox.middleware import command, root_fields
 from sandbox.world import SandboxError, World, family_of
 
 if TYPE_CHECKING:
@@ -142,3 +142,18 @@ def test_what_is_no_fault_is_refused(change: dict[str, object]) -> None:
 )
 def test_a_graphql_request_is_known_by_its_root_fields(body: bytes, fields: str) -> None:
     assert root_fields(body) == fields
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b'["acl", "setuser", "app", ">a-token"]', "ACL SETUSER"),
+        (b'["GET", "a-key"]', "GET"),
+        (b'["ACL"]', "(invalid)"),
+        (b"[]", "(invalid)"),
+        (b"{}", "(invalid)"),
+        (b"not JSON", "(invalid)"),
+    ],
+)
+def test_a_redis_command_is_named_without_what_may_be_secret_in_it(body: bytes, named: str) -> None:
+    assert command(body) == named
