@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MEASURED
 from tests.engine.stage import SECRET, Stage
 from tools.workspace import workspace
-
-MEASURED = "measured"
 
 
 @pytest.fixture
@@ -37,17 +36,3 @@ def deployed(stage: Stage) -> Stage:
 def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Notes a measurement, to be printed when all tests are over: it is nothing that a test could fail for."""
     return partial(record_property, MEASURED)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints what was measured, by whichever process."""
-    lines = [
-        f"{report.nodeid.rpartition('::')[2]}: {text}"
-        for report in terminalreporter.getreports("passed")
-        for name, text in report.user_properties
-        if name == MEASURED
-    ]
-    if lines:
-        terminalreporter.section("measured")
-        for line in sorted(lines):
-            terminalreporter.line(line)
