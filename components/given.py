@@ -1,8 +1,10 @@
 """Values that no provider mints for the program: Pulumi generates them, or the operator supplies them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from components.announcement import NOTHING, Announcement
 from components.clock import now
 from components.errors import RefusedError
 from components.issuer import Issuer
@@ -45,6 +47,18 @@ class GivenValues(Issuer):
     def refuses(self, value: str) -> bool:  # noqa: ARG002
         """Nobody takes an old value any more: every consumer has been verified with the new one."""
         return True
+
+    def may_return(self, value: str) -> bool:  # noqa: ARG002
+        """Nobody has ended it."""
+        return True
+
+    def announce_mint(self, name: str) -> Announcement:  # noqa: ARG002
+        """Nothing: the value is there already."""
+        return NOTHING
+
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:  # noqa: ARG002
+        """Nothing is asked of anybody."""
+        return Announcement(words=("nobody takes it any more, once every consumer is verified with the new one",))
 
     def obstacles(self) -> list[RefusedError]:
         """None: any text will do."""

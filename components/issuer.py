@@ -1,8 +1,10 @@
 """What the life of a credential needs from whoever mints it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
+from components.announcement import Announcement
 from components.errors import RefusedError
 from components.keyring import Issued, Minted
 
@@ -36,9 +38,21 @@ class Issuer(ABC):
         None where the provider has no call that takes the value: then its list is what proves a death.
         """
 
+    def may_return(self, value: str) -> bool:
+        """Whether an earlier value can be delivered once more, found by reading: its provider still takes it."""
+        return self.refuses(value) is not True
+
     @abstractmethod
     def obstacles(self) -> list[RefusedError]:
         """What would keep a new credential from working, found by reading: in a preview too."""
+
+    @abstractmethod
+    def announce_mint(self, name: str) -> Announcement:
+        """What `mint` is going to do, found by reading. Its words say what is minted, with its remote name."""
+
+    @abstractmethod
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:
+        """What the end of these credentials takes. Reads nothing."""
 
     def warnings(self) -> list[str]:
         """What an operator should know and what is no obstacle, found by reading: in a preview too. One sentence each."""
@@ -48,6 +62,11 @@ class Issuer(ABC):
     def overlaps(self) -> bool:
         """Whether the credential before works until it is revoked. False where minting one ends it."""
         return True
+
+    @property
+    def outage(self) -> str:
+        """Whom a rotation cuts off, and for how long, as a sentence, found by reading; "" where nobody notices."""
+        return ""
 
     @property
     def old_value_lives_until(self) -> str:

@@ -13,20 +13,25 @@ import tenacity
 from pulumi.runtime import invoke
 
 from components.errors import RefusedError
-from components.keyring import Credential
-from components.settings import Progress
+from components.keyring import Credential, fingerprint
+from components.progress import AppInState, CheckInState, Progress, State
+from components.verification.check import SETTINGS_VARIABLE
 
 CREDENTIAL_TYPE = "pulumi-python:dynamic/rotation:Credential"
 APP_TYPE = "pulumi-python:dynamic/fly:AppSecrets"
-VERIFICATION_TYPE = "command:local:Command"
+STACK_TYPE = "pulumi:pulumi:Stack"
+CHECK_TYPE = "command:local:Command"
+TENANTS_TYPE = "pulumi-python:dynamic/tenants:TenantEnvironments"
+ACTIONS_SECRET_TYPE = "github:index/actionsSecret:ActionsSecret"  # noqa: S105 - a type
 REVOCATION_TYPE = "pulumi-python:dynamic/rotation:Revocation"
 READ_TIMEOUT = 10.0  # seconds
+PROBE_PREFIX = "probe-"
 VERIFICATION_PREFIX = "verification-"
 REVOCATION_PREFIX = "revocation-"
 
 
-def progress() -> dict[str, Progress]:
-    """How far each secret is. Empty before the first deployment.
+def read() -> State:
+    """What the stack deployed last. Empty before the first deployment.
 
     The engine answers with all resources that are not pending deletion, their secrets decrypted.
     """
@@ -59,54 +64,91 @@ def _read(name: str) -> Mapping[str, Any]:
     return answer
 
 
-def from_resources(resources: Mapping[str, Mapping[str, Any]]) -> dict[str, Progress]:
+def from_resources(resources: Mapping[str, Mapping[str, Any]]) -> State:
     """The same from the resources themselves, by URN."""
     found: dict[str, dict[str, Mapping[str, Any]]] = {
-        kind: {} for kind in (CREDENTIAL_TYPE, APP_TYPE, VERIFICATION_TYPE, REVOCATION_TYPE)
+        kind: {}
+        for kind in (
+            CREDENTIAL_TYPE,
+            APP_TYPE,
+            TENANTS_TYPE,
+            ACTIONS_SECRET_TYPE,
+            CHECK_TYPE,
+            REVOCATION_TYPE,
+            STACK_TYPE,
+        )
     }
     for urn, resource in resources.items():
-        kind, name = str(resource.get("type")), urn.rsplit("::", 1)[-1]
-        if kind == VERIFICATION_TYPE and name.startswith(VERIFICATION_PREFIX):
-            found[VERIFICATION_TYPE][name.removeprefix(VERIFICATION_PREFIX)] = resource.get("outputs") or {}
-        elif kind == REVOCATION_TYPE:
-            found[REVOCATION_TYPE][name.removeprefix(REVOCATION_PREFIX)] = resource.get("outputs") or {}
-        elif kind in {CREDENTIAL_TYPE, APP_TYPE}:
-            found[kind][name] = resource.get("outputs") or {}
-    return {
-        secret: Progress(
-            **_of_credential(found[CREDENTIAL_TYPE].get(secret), found[APP_TYPE], secret),
-            **_of_revocation(found[REVOCATION_TYPE].get(secret), found[CREDENTIAL_TYPE].get(secret)),
-            verified=_verified(found[VERIFICATION_TYPE].get(secret)),
-            has_verification=secret in found[VERIFICATION_TYPE],
-        )
-        for secret in found[CREDENTIAL_TYPE].keys() | found[VERIFICATION_TYPE].keys()
-    }
-
-
-def _of_credential(
-    credential: Mapping[str, Any] | None, apps: Mapping[str, Mapping[str, Any]], secret: str
-) -> dict[str, Any]:
-    if credential is None:
-        return {}
-    known = [Credential.from_properties(each) for each in credential.get("keyring") or ()]
-    return {
-        "current": int(credential["generation"]),
-        "keyring": tuple(known),
-        "delivered": {
-            app: held["digests"][secret] for app, held in apps.items() if held.get(secret) == credential.get("value")
+        kind = str(resource.get("type"))
+        if kind in found:
+            found[kind][urn.rsplit("::", 1)[-1]] = resource.get("outputs") or {}
+    credentials, checks = found[CREDENTIAL_TYPE], found[CHECK_TYPE]
+    verified = {name.removeprefix(VERIFICATION_PREFIX) for name in checks if name.startswith(VERIFICATION_PREFIX)}
+    return State(
+        progress={secret: _progress(secret, found) for secret in credentials.keys() | verified},
+        apps={app: _app(outputs) for app, outputs in found[APP_TYPE].items()},
+        tenants={
+            app: {name: str(outputs[name]) for name in outputs.get("variables") or () if name in outputs}
+            for app, outputs in found[TENANTS_TYPE].items()
         },
-    }
+        outputs=next(iter(found[STACK_TYPE].values()), {}),
+    )
 
 
-def _of_revocation(revocation: Mapping[str, Any] | None, credential: Mapping[str, Any] | None) -> dict[str, Any]:
-    if revocation is None:
-        return {}
-    alive = {each["credential_id"] for each in revocation.get("alive") or ()}
-    known = [Credential.from_properties(each) for each in (credential or {}).get("keyring") or ()]
-    generations = [each.generation for each in known if each.credential_id in alive]
-    return {"has_revocation": True, "oldest_alive": min(generations, default=0)}
+def _progress(secret: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Progress:
+    credential = found[CREDENTIAL_TYPE].get(secret, {})
+    verification = found[CHECK_TYPE].get(f"{VERIFICATION_PREFIX}{secret}")
+    revocation = found[REVOCATION_TYPE].get(f"{REVOCATION_PREFIX}{secret}")
+    report = json.loads((verification or {}).get("stdout") or "{}")
+    known = tuple(Credential.from_properties(each) for each in credential.get("keyring") or ())
+    alive = {each["credential_id"] for each in (revocation or {}).get("alive") or ()}
+    apps = {app: outputs for app, outputs in found[APP_TYPE].items() if secret in outputs}
+    return Progress(
+        current=int(credential.get("generation") or 0),
+        turn=str(credential.get("turn") or ""),
+        salt=str(credential.get("salt") or ""),
+        verified=int(report.get("generation") or 0),
+        verified_at=str(report.get("verified_at") or ""),
+        keyring=known,
+        oldest_alive=min((each.generation for each in known if each.credential_id in alive), default=0),
+        delivered={
+            app: outputs["digests"][secret]
+            for app, outputs in apps.items()
+            if credential and outputs[secret] == credential.get("value")
+        },
+        at_fly={app: fingerprint(outputs[secret]) for app, outputs in apps.items()},
+        at_github={
+            str(outputs.get("repository")): fingerprint(str(outputs.get("value")))
+            for outputs in found[ACTIONS_SECRET_TYPE].values()
+            if outputs.get("secretName") == secret
+        },
+        probe=_check(found[CHECK_TYPE].get(f"{PROBE_PREFIX}{secret}")),
+        verification=_check(verification),
+        has_verification=verification is not None,
+        has_revocation=revocation is not None,
+        revoked_for=str((revocation or {}).get("verified_at") or ""),
+        also=tuple((revocation or {}).get("also") or ()),
+    )
 
 
-def _verified(verification: Mapping[str, Any] | None) -> int:
-    report = (verification or {}).get("stdout")
-    return int(json.loads(report)["generation"]) if report else 0
+def _check(command: Mapping[str, Any] | None) -> CheckInState | None:
+    """None for one that has not succeeded."""
+    if not command or not command.get("stdout"):
+        return None
+    environment = dict(command.get("environment") or {})
+    triggers = command.get("triggers") or [""]
+    return CheckInState(
+        command=str(command.get("create") or ""),
+        told=json.loads(environment.pop(SETTINGS_VARIABLE, None) or "{}"),
+        operator=environment,
+        trigger=str(triggers[0]),
+    )
+
+
+def _app(outputs: Mapping[str, Any]) -> AppInState:
+    return AppInState(
+        names=tuple(outputs.get("names") or ()),
+        digests=outputs.get("digests") or {},
+        version=int(float(outputs.get("version") or 0)),
+        staged={name: str(entry["at"]) for name, entry in (outputs.get("staged") or {}).items()},
+    )

@@ -1,83 +1,106 @@
 """Refusals that need a look at the providers: before anything is touched, in preview as well as in an update. Reads only."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import httpx
 
 from components import operator_credentials
+from components.announcement import NOTHING
 from components.control_plane.client import ControlPlaneClient
 from components.errors import RefusedError, refusals
-from components.fly.client import FlyClient
+from components.fly.client import FlyClient, Machine
 from components.github.client import GitHubClient
 from components.given import GivenValues
 from components.http import ApiError
+from components.impact import Finding
 from components.issuer import Issuer
 from components.issuers import ISSUERS, ConfigLookup, Context
+from components.keyring import Issued
 from components.operator_credentials import OperatorCredential, endpoint
-from components.secret import Secret
-from components.settings import Progress
+from components.progress import Progress
+from components.secret import RepositorySecret, Secret
+from components.work import Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A secret for which more is to be done than a delivery.
+
+    Attributes:
+        secret: Which one.
+        work: What is to be done.
+        generation: The one that it is to have.
+        name: The remote name of that.
+        progress: How far it is.
+        supplied: The value that the operator has handed in; "" for none. Secret.
+        also: Unmanaged credentials that are to be revoked.
+    """
+
+    secret: Secret
+    work: Work
+    generation: int
+    name: str
+    progress: Progress
+    supplied: str = field(default="", repr=False)
+    also: Sequence[str] = ()
+
+    def issuer(self, config: ConfigLookup) -> Issuer:
+        """Who hands out its credentials."""
+        context = Context(
+            config=config,
+            given=self.supplied,
+            keyring=self.progress.keyring,
+            keep_from=self.progress.keep_from,
+        )
+        return ISSUERS[self.secret.source.kind].build(self.secret.source.settings, context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What was found out by reading.
+
+    Attributes:
+        secrets: Of each secret.
+        machines: Of every app that secrets are delivered to, and of the tenants'.
+        warnings: What the operator should know, although it is no obstacle: one sentence each.
+    """
+
+    secrets: dict[str, Finding] = field(default_factory=dict)
+    machines: dict[str, Sequence[Machine]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def check(
-    secrets: Iterable[Secret],
-    *,
-    supplied: Mapping[str, str],
-    progress: Mapping[str, Progress],
-    also: Mapping[str, list[str]],
-    control_plane_url: str,
-    tenant_app: str,
-    config: ConfigLookup,
-) -> list[str]:
-    """Looks whether the operator's credentials reach everything that these secrets need.
+    candidates: Iterable[Candidate], *, control_plane_url: str, tenant_app: str, config: ConfigLookup
+) -> Findings:
+    """Looks whether the operator's credentials reach everything that these secrets need, and what is there.
 
     Args:
-        secrets: Those that this update is going to rotate.
-        supplied: The values that the operator has handed in.
-        progress: How far each secret is.
-        also: Per secret, unmanaged credentials that are to be revoked.
+        candidates: What this update is going to rotate.
         control_plane_url: Where verification goes.
         tenant_app: Where verification looks for the tenant's machine.
         config: Looks a key of the stack's config up.
 
-    Returns:
-        What the operator should know, although it is no obstacle: one sentence each.
-
     Raises:
         RefusedError: With everything that is missing.
     """
-    secrets = list(secrets)
-    apps = sorted({location.app for secret in secrets for location in secret.fly})
-    warnings: list[str] = []
-
-    def issuer_of(secret: Secret) -> Issuer:
-        so_far = progress.get(secret.name, Progress())
-        given = supplied.get(secret.name, "")
-        context = Context(config=config, given=given, keyring=so_far.keyring, keep_from=so_far.keep_from)
-        return ISSUERS[secret.source.kind].build(secret.source.settings, context)
-
+    candidates = list(candidates)
+    findings = Findings()
+    apps = {location.app for each in candidates for location in each.secret.fly}
+    repositories = {location for each in candidates for location in each.secret.repositories}
     examinations: list[tuple[Callable[[], list[RefusedError]], OperatorCredential | None]] = [
-        (
-            lambda: _fly(
-                FlyClient(operator_credentials.find(operator_credentials.FLY, config)),
-                apps,
-                tenant_app,
-                secrets,
-                warnings,
-            ),
-            operator_credentials.FLY,
-        ),
+        (partial(_fly, apps, tenant_app, config, findings), operator_credentials.FLY),
         *(
-            (
-                partial(_issuer, secret, issuer_of, also.get(secret.name, ()), warnings),
-                ISSUERS[secret.source.kind].operator,
-            )
-            for secret in secrets
+            (partial(_issuer, candidate, config, findings), ISSUERS[candidate.secret.source.kind].operator)
+            for candidate in candidates
         ),
-        (lambda: _control_plane(control_plane_url, config), operator_credentials.CONTROL_PLANE),
+        (partial(_control_plane, control_plane_url, config), operator_credentials.CONTROL_PLANE),
     ]
-    if repositories := sorted({location.full_name for secret in secrets for location in secret.repositories}):
-        examinations.append((lambda: _github(repositories, config), operator_credentials.GITHUB))
+    if repositories:
+        ordered = sorted(repositories, key=lambda each: (each.full_name, each.workflow))
+        examinations.append((partial(_github, ordered, config), operator_credentials.GITHUB))
     errors: dict[str, RefusedError] = {}
     for examine, credential in examinations:
         try:
@@ -85,17 +108,16 @@ def check(
         except RefusedError as error:
             found = [error]
         except ApiError as error:
-            found = [_no_access(error, credential)]
+            found = [no_access(error, credential)]
         # Two secrets of one issuer find the same fault.
         errors |= {str(error): error for error in found}
     if errors:
         raise refusals(list(errors.values()))
-    return warnings
+    return findings
 
 
-def _fly(
-    client: FlyClient, apps: Iterable[str], tenant_app: str, secrets: Iterable[Secret], warnings: list[str]
-) -> list[RefusedError]:
+def _fly(apps: Iterable[str], tenant_app: str, config: ConfigLookup, findings: Findings) -> list[RefusedError]:
+    client = FlyClient(operator_credentials.find(operator_credentials.FLY, config))
     errors = []
     for app in sorted({*apps, tenant_app}):
         if not client.app_exists(app):
@@ -105,76 +127,102 @@ def _fly(
                     next_step="mend the name in the stack's config (app, tenantApp), or use a token of its organization.",
                 )
             )
-        elif app in apps and not client.list_machines(app):
+            continue
+        findings.machines[app] = client.list_machines(app)
+        if app in apps and not findings.machines[app]:
             errors.append(
                 RefusedError(
                     f"Fly app {app} has no machines, so nothing would run with a new value.",
                     next_step=f"deploy {app} first.",
                 )
             )
-    if not errors:
-        warnings.extend(_tenants(client, secrets))
     return errors
 
 
-def _tenants(client: FlyClient, secrets: Iterable[Secret]) -> Iterable[str]:
-    """Which machines of tenants are going to restart."""
-    variables: dict[str, set[str]] = {}
-    for location in (secret.tenants for secret in secrets):
-        if location is not None and not location.reprovisions:
-            variables.setdefault(location.app, set()).add(location.variable)
-    for app, names in variables.items():
-        count = sum(bool(names & (each.config.get("env") or {}).keys()) for each in client.list_machines(app))
-        yield (
-            f"{count} machines of {app} have {' or '.join(sorted(names))} in their environment: each is updated, and so restarted, once; one "
-            "first, then in batches."
-        )
-
-
-def _issuer(
-    secret: Secret, issuer_of: Callable[[Secret], Issuer], also: Iterable[str], warnings: list[str]
-) -> list[RefusedError]:
-    issuer = issuer_of(secret)
-    # Nothing at hand: the state has the value, or Pulumi is going to generate it.
-    errors = (
-        issuer.obstacles_beside_the_value()
-        if isinstance(issuer, GivenValues) and not issuer.given
-        else issuer.obstacles()
+def _issuer(candidate: Candidate, config: ConfigLookup, findings: Findings) -> list[RefusedError]:
+    issuer, secret, work = candidate.issuer(config), candidate.secret, candidate.work
+    if obstacles := _obstacles(issuer):
+        return obstacles
+    issued = tuple(issuer.issued())
+    findings.warnings.extend(f"{secret.name}: {warning}" for warning in issuer.warnings())
+    findings.secrets[secret.name] = Finding(
+        issued=issued,
+        revokes=issuer.revokes,
+        minting=issuer.announce_mint(candidate.name) if work.mints else NOTHING,
+        outage=issuer.outage if work.changes_values else "",
+        ending=issuer.announce_revocation,
     )
-    if errors:
-        return errors
-    warnings.extend(f"{secret.name}: {warning}" for warning in issuer.warnings())
-    listed = {issued.credential_id for issued in issuer.issued()}
-    if missing := sorted(set(also) - listed):
-        errors.append(
-            RefusedError(
-                f"`revokeUnmanaged.{secret.name}` lists {', '.join(missing)}, which the provider does not list.",
-                next_step="take the ids from the stack output `secrets`.",
-            )
+    return [*_cannot_return(candidate, issuer, issued), *_not_listed(candidate, issued)]
+
+
+def _obstacles(issuer: Issuer) -> list[RefusedError]:
+    if isinstance(issuer, GivenValues) and not issuer.given:
+        # Nothing at hand: the state has the value, or Pulumi is going to generate it.
+        return issuer.obstacles_beside_the_value()
+    return issuer.obstacles()
+
+
+def _cannot_return(candidate: Candidate, issuer: Issuer, issued: Iterable[Issued]) -> list[RefusedError]:
+    """Where a counter was set back: the value of that generation has to be alive still."""
+    if not candidate.work.turns or candidate.work.mints:
+        return []
+    known = next(each for each in candidate.progress.keyring if each.generation == candidate.generation and each.value)
+    listed = any(each.live for each in issued if each.credential_id == known.credential_id)
+    if listed and issuer.may_return(known.value):
+        return []
+    newest = max(each.generation for each in candidate.progress.keyring)
+    name = candidate.secret.name
+    return [
+        RefusedError(
+            f"Generation {candidate.generation} of {name} cannot come back: its provider does not take it any more.",
+            next_step=f"keep generation {candidate.progress.current}, or rotate once more: "
+            f"pulumi config set --path 'rotations.{name}' {newest + 1}",
         )
-    return errors
+    ]
 
 
-def _github(repositories: Iterable[str], config: ConfigLookup) -> list[RefusedError]:
+def _not_listed(candidate: Candidate, issued: Iterable[Issued]) -> list[RefusedError]:
+    missing = sorted(set(candidate.also) - {each.credential_id for each in issued})
+    if not missing:
+        return []
+    return [
+        RefusedError(
+            f"`revokeUnmanaged.{candidate.secret.name}` lists {', '.join(missing)}, which the provider does not list.",
+            next_step="take the ids from the stack output `secrets`.",
+        )
+    ]
+
+
+def _github(repositories: Iterable[RepositorySecret], config: ConfigLookup) -> list[RefusedError]:
     client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, config))
-    errors = []
-    for repository in repositories:
-        may_push = client.can_push(repository)
-        if may_push is None:
-            errors.append(
-                RefusedError(
-                    f"GitHub has no repository {repository} that the operator token can see.",
-                    next_step="mend `github:owner` and `repository` in the stack's config, or use a token with access to it.",
-                )
-            )
-        elif not may_push:
-            errors.append(
-                RefusedError(
-                    f"The operator's GitHub token may read {repository} but not write to it.",
-                    next_step="use a token that may write secrets and run workflows (classic: scope `repo`).",
-                )
-            )
-    return errors
+    return [fault for each in repositories if (fault := _fault_of(client, each))]
+
+
+def _fault_of(client: GitHubClient, location: RepositorySecret) -> RefusedError | None:
+    """What keeps the operator's token from rotating a secret of a repository. Whether it may write cannot be asked without a write."""
+    repository = location.full_name
+    may_push = client.can_push(repository)
+    if may_push is None:
+        return RefusedError(
+            f"GitHub has no repository {repository} that the operator token can see.",
+            next_step="mend `github:owner` and `repository` in the stack's config, or use a token with access to it.",
+        )
+    if not may_push:
+        return RefusedError(
+            f"The operator's GitHub token may read {repository} but not write to it.",
+            next_step="use a token that may write secrets and run workflows (classic: scope `repo`).",
+        )
+    if not client.may_see_secrets(repository):
+        return RefusedError(
+            f"The operator's GitHub token may not see the Actions secrets of {repository}.",
+            next_step="use a token that may write them (fine-grained: `Secrets: write`; classic: scope `repo`).",
+        )
+    if not client.has_workflow(repository, location.workflow):
+        return RefusedError(
+            f"{repository} has no workflow {location.workflow} that the operator's GitHub token can see, so nothing could be verified.",
+            next_step="mend `workflow` in the stack's config, or use a token that may see it (fine-grained: `Actions: write`).",
+        )
+    return None
 
 
 def _control_plane(url: str, config: ConfigLookup) -> list[RefusedError]:
@@ -183,7 +231,8 @@ def _control_plane(url: str, config: ConfigLookup) -> list[RefusedError]:
     return []
 
 
-def _no_access(error: ApiError, credential: OperatorCredential | None) -> RefusedError:
+def no_access(error: ApiError, credential: OperatorCredential | None) -> RefusedError:
+    """What is said where a provider does not let itself be asked with the operator's credential."""
     if credential is not None and (error.refused or error.status == httpx.codes.FORBIDDEN):
         return RefusedError(
             f"{error.system} refused the operator's credential ({credential.variables[0]}): {error.reason}",

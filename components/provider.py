@@ -12,13 +12,14 @@ The dotted names of this module and its classes are kept in the state of every s
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
 from components import lifecycle, operator_credentials
+from components.clock import now
 from components.dynamic_provider import Properties, Provider, integer, same
 from components.errors import OperatorError
 from components.fly.client import FlyClient
@@ -28,6 +29,8 @@ from components.issuers import ISSUERS, Context
 from components.keyring import Credential
 from components.secret import Family
 from components.tenants.rollout import behind
+
+ROTATIONS_KEPT = 10  # in the timeline of a secret
 
 
 class CredentialProvider(Provider):
@@ -121,6 +124,9 @@ class RevocationProvider(Provider):
                 {"id": each.credential_id, "name": each.name, "created_at": each.created_at}
                 for each in verdict.unmanaged
             ],
+            "timeline": _timeline(
+                props, olds, revoked=[each.name for each in verdict.revoked], alive=bool(verdict.alive)
+            ),
         }
 
     def _tenants_behind(self, tenants: Properties | None, value: str) -> list[str]:
@@ -132,6 +138,31 @@ class RevocationProvider(Provider):
         same_server = [variable] if tenants["same_server"] else []
         found = behind(client.list_machines(tenants["app"]), {variable: value}, same_server)
         return [f"machine {machine.machine_id} of {tenants['app']}" for machine in found]
+
+
+def _timeline(
+    props: Properties, olds: Properties | None, *, revoked: Sequence[str], alive: bool
+) -> list[dict[str, Any]]:
+    """The last rotations, newest first. A revocation that goes on with the rotation before adds to it."""
+    known = list((olds or {}).get("timeline") or ())
+    generation, minted_at = integer(props["generation"]), props["minted_at"]
+    begun = bool(known) and (integer(known[0]["generation"]), known[0]["minted_at"]) == (generation, minted_at)
+    first = (
+        known.pop(0)
+        if begun
+        else {
+            "generation": generation,
+            "reason": props["reason"],
+            "minted_at": minted_at,
+            "delivered_at": props.get("delivered_at") or "",
+            "verified_at": props["verified_at"],
+            "revoked_at": "",
+            "revoked": [],
+        }
+    )
+    names = [*first["revoked"], *(each for each in revoked if each not in first["revoked"])]
+    revoked_at = now() if revoked and not alive else first["revoked_at"]
+    return [{**first, "revoked_at": revoked_at, "revoked": names}, *known][:ROTATIONS_KEPT]
 
 
 def _family(properties: Mapping[str, Any]) -> Family:

@@ -8,7 +8,8 @@ from pulumi.dynamic import Resource
 
 from components.own_state import REVOCATION_PREFIX
 from components.provider import CredentialProvider, RevocationProvider
-from components.secret import Family, Secret, TenantMachines
+from components.rotated import Rotated
+from components.secret import TenantMachines
 
 
 class Credential(Resource, module="rotation", name="Credential"):
@@ -32,19 +33,14 @@ class Credential(Resource, module="rotation", name="Credential"):
 
     def __init__(
         self,
-        secret: Secret,
-        family: Family,
-        generation: int,
+        rotated: Rotated,
         options: pulumi.ResourceOptions,
         *,
         given: pulumi.Output[str] | None,
-        keep_from: int,
     ) -> None:
         properties = {
-            "family": {"app": family.app, "stack": family.stack, "secret": family.secret},
-            "issuer": _issuer(secret),
-            "generation": generation,
-            "keep_from": keep_from,
+            **_described(rotated),
+            "keep_from": rotated.progress.keep_from,
             "turn": None,
             "salt": None,
             "credential_id": None,
@@ -56,7 +52,7 @@ class Credential(Resource, module="rotation", name="Credential"):
             properties["given"] = given
         super().__init__(
             CredentialProvider(),
-            secret.name,
+            rotated.secret.name,
             properties,
             pulumi.ResourceOptions.merge(
                 options,
@@ -76,6 +72,8 @@ class Revocation(Resource, module="rotation", name="Revocation"):
         verified_at: RFC 3339.
         alive: Old credentials that only their provider can end, and that it still accepted at the last look.
         unmanaged: Live credentials at the same provider that the program does not manage.
+        timeline: The last rotations, newest first: when each was minted, delivered, verified and revoked. Not there where an older version of
+            this program revoked.
     """
 
     generation: pulumi.Output[int]
@@ -83,41 +81,42 @@ class Revocation(Resource, module="rotation", name="Revocation"):
     verified_at: pulumi.Output[str]
     alive: pulumi.Output[list[Any]]
     unmanaged: pulumi.Output[list[Any]]
+    timeline: pulumi.Output[list[Any] | None]
 
     def __init__(
         self,
-        secret: Secret,
-        family: Family,
+        rotated: Rotated,
         credential: Credential,
         *,
-        generation: int,
         report: pulumi.Output[dict[str, Any]],
         subject: pulumi.Output[str],
         holdings: Mapping[str, pulumi.Output[str]],
-        also: list[str],
+        delivered_at: pulumi.Output[str],
         proof_timeout: int,
         options: pulumi.ResourceOptions,
     ) -> None:
         properties = {
-            "family": {"app": family.app, "stack": family.stack, "secret": family.secret},
-            "issuer": _issuer(secret),
-            "generation": generation,
+            **_described(rotated),
+            "reason": rotated.reason,
+            "minted_at": credential.created_at,
+            "delivered_at": delivered_at,
             "credential_id": credential.credential_id,
             "keyring": credential.keyring,
             "verified_at": report["verified_at"],
             "verified_subject": report["subject"],
             "subject": subject,
             "holdings": holdings,
-            "tenants": None if secret.tenants is None else _asked(secret.tenants),
-            "also": also,
+            "tenants": None if rotated.secret.tenants is None else _asked(rotated.secret.tenants),
+            "also": list(rotated.also),
             "proof_timeout": proof_timeout,
             "revoked": None,
             "alive": None,
             "unmanaged": None,
+            "timeline": None,
         }
         super().__init__(
             RevocationProvider(),
-            f"{REVOCATION_PREFIX}{secret.name}",
+            f"{REVOCATION_PREFIX}{rotated.secret.name}",
             properties,
             pulumi.ResourceOptions.merge(
                 options,
@@ -130,5 +129,10 @@ def _asked(tenants: TenantMachines) -> dict[str, Any]:
     return {"app": tenants.app, "variable": tenants.variable, "same_server": tenants.same_server}
 
 
-def _issuer(secret: Secret) -> dict[str, Any]:
-    return {"kind": secret.source.kind, "settings": dict(secret.source.settings)}
+def _described(rotated: Rotated) -> dict[str, Any]:
+    family, source = rotated.family, rotated.secret.source
+    return {
+        "family": {"app": family.app, "stack": family.stack, "secret": family.secret},
+        "issuer": {"kind": source.kind, "settings": dict(source.settings)},
+        "generation": rotated.generation,
+    }

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 GENERATION_DIGITS = 4
+# Why a secret is rotated. With `leaked`, what may be shortened is: whoever has the value before can use it until it is dead.
+ROUTINE, LEAKED = "routine", "leaked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +69,25 @@ class FlySecret:
     def __str__(self) -> str:
         return f"Fly app {self.app}"
 
+    @property
+    def consumer(self) -> str:
+        """Who reads it there."""
+        return f"machines of {self.app}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RepositorySecret:
-    """A location: an Actions secret of a GitHub repository, read by workflow jobs when they start."""
+    """A location: an Actions secret of a GitHub repository, read by workflow jobs when they start.
+
+    Attributes:
+        owner: Of the repository.
+        repository: Its name.
+        workflow: The file name of the workflow whose jobs read it.
+    """
 
     owner: str
     repository: str
+    workflow: str
 
     @property
     def full_name(self) -> str:
@@ -82,6 +96,11 @@ class RepositorySecret:
 
     def __str__(self) -> str:
         return f"GitHub repository {self.full_name}"
+
+    @property
+    def consumer(self) -> str:
+        """Who reads it there."""
+        return f"workflow {self.workflow} of {self.full_name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +121,14 @@ class TenantMachines:
 
     def __str__(self) -> str:
         return f"machines of Fly app {self.app} as {self.variable}"
+
+    @property
+    def consumer(self) -> str:
+        """Who reads it there."""
+        return f"tenants in {self.app}"
+
+
+Location = FlySecret | RepositorySecret | TenantMachines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +174,8 @@ class Secret:
         may_be_staged: Whether machines may get it at their next restart, whoever causes that (`rollout: staged`).
         overlaps: Whether the value before works until it is revoked. False where it dies when the new one is minted: then there is no way back.
         only_if_compromised: Whether a rotation is refused unless `compromised` names its generation.
+        coupled: Whether it has to stand at Fly and in a repository alike: where only one of them gets a new value, the other breaks silently.
+        at_risk: What breaks if a rotation of it goes wrong, as a sentence.
     """
 
     name: str
@@ -161,9 +190,11 @@ class Secret:
     may_be_staged: bool = False
     overlaps: bool = True
     only_if_compromised: bool = False
+    coupled: bool = False
+    at_risk: str = ""
 
     @property
-    def locations(self) -> tuple[FlySecret | TenantMachines | RepositorySecret, ...]:
+    def locations(self) -> tuple[Location, ...]:
         """Every location, in the order of delivery."""
         return (*self.fly, *((self.tenants,) if self.tenants else ()), *self.repositories)
 

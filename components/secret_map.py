@@ -37,7 +37,10 @@ def fly_api_token(settings: Settings) -> Secret:
             },
         ),
         fly=(FlySecret(app=settings.app),),
-        repositories=(RepositorySecret(owner=settings.owner, repository=settings.repository),),
+        repositories=_repositories(settings),
+        coupled=True,
+        at_risk="Once the old token is revoked, whoever still has it breaks, and nobody is told: without the new one at Fly no tenant can be "
+        "provisioned (401), without it at GitHub no image is published.",
         probe=Check(module="fly_token_probe", settings={"app": settings.deploy_token_app}),
         verification=Check(
             module="fly_api_token",
@@ -59,6 +62,7 @@ def neon_api_key(settings: Settings) -> Secret:
     organization = "" if settings.neon_key_scope == "personal" else settings.neon_organization
     return Secret(
         name="NEON_API_KEY",
+        at_risk="With a key that Neon refuses, no tenant can be provisioned or deleted; those that run do not notice.",
         source=Issuer(
             kind="neon-api-key",
             settings={
@@ -88,6 +92,7 @@ def database_url(settings: Settings) -> Secret:
     alternates = settings.database_strategy == "alternate"
     return Secret(
         name="DATABASE_URL",
+        at_risk="A wrong URL takes the whole control plane down: nothing of it works without its database.",
         source=Issuer(
             kind="neon-role-password",
             settings={
@@ -122,6 +127,8 @@ def tenant_redis_url(settings: Settings) -> Secret:
     rules = settings.redis_rules if acl else ""
     return Secret(
         name="TENANT_REDIS_URL",
+        at_risk="All tenants share it, and keep what they were created with: whoever still has the old URL once its user is gone cannot use "
+        "Redis.",
         source=Issuer(
             kind="upstash-redis-user",
             settings={
@@ -166,6 +173,8 @@ def secrets_encryption_key(settings: Settings) -> Secret:
     }
     return Secret(
         name="SECRETS_ENCRYPTION_KEY",
+        at_risk="What is encrypted with a key that nobody has is lost: the database and Redis URLs of every tenant. A tenant that misreads "
+        "the key goes on without encryption.",
         source=Random(
             length=32,
             encoding="hex" if settings.encryption_key_encoding == "hex" else "base64",
@@ -205,6 +214,7 @@ def resend_api_key(settings: Settings) -> Secret:
     """Best effort for the control plane: with a wrong key mails are skipped, and nobody is told but its log."""
     return Secret(
         name="RESEND_API_KEY",
+        at_risk="Mails are skipped, and only the log of the control plane says so (`purge confirmation email failed`); erasure itself goes on.",
         source=Issuer(kind="resend-sending-key", settings={"domain": settings.resend_domain}),
         fly=(FlySecret(app=settings.app),),
         requires={"resendDomain": settings.resend_domain},
@@ -221,6 +231,7 @@ def resend_from_email(settings: Settings) -> Secret:
     """No secret, but a trap: mails from a domain that Resend has not verified are refused, and nothing checks that at deploy time."""
     return Secret(
         name="RESEND_FROM_EMAIL",
+        at_risk="Resend refuses every mail of a domain that it has not verified (403), and only the log of the control plane says so.",
         source=Supplied(kind="resend-sender"),
         fly=(FlySecret(app=settings.app),),
         probe=Check(module="resend_from_email_probe"),
@@ -235,6 +246,7 @@ def stripe_api_key(settings: Settings) -> Secret:
     """
     return Secret(
         name="STRIPE_API_KEY",
+        at_risk="Nobody can buy, and erasure cannot delete customers at Stripe.",
         source=Supplied(
             kind="stripe-secret-key",
             settings={
@@ -272,6 +284,7 @@ def stripe_webhook_secret(settings: Settings) -> Secret:
     window_ends_at = settings.old_value_expires_at.get("STRIPE_WEBHOOK_SECRET", "")
     return Secret(
         name="STRIPE_WEBHOOK_SECRET",
+        at_risk="Stripe's events are refused (400): payments are not noticed until the events are sent again.",
         source=Issuer(
             kind="stripe-webhook-endpoint",
             settings={
@@ -300,6 +313,13 @@ def stripe_webhook_secret(settings: Settings) -> Secret:
         ),
         may_be_staged=True,
     )
+
+
+def _repositories(settings: Settings) -> tuple[RepositorySecret, ...]:
+    """The one of the config, if there is one."""
+    if not settings.repository:
+        return ()
+    return (RepositorySecret(owner=settings.owner, repository=settings.repository, workflow=settings.workflow),)
 
 
 def _control_plane(settings: Settings) -> dict[str, object]:

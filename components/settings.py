@@ -6,11 +6,11 @@ Keys, types and defaults are described in `Pulumi.yaml`; what is here is what it
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from components.errors import RefusedError, refusals
-from components.keyring import Credential, fingerprint
-from components.secret import Secret
+from components.progress import Progress
+from components.secret import LEAKED, ROUTINE, Secret
 
 ROLLING, STAGED = "rolling", "staged"
 # Go's time.ParseDuration, as Fly's expiry is read: hours, minutes and seconds are what makes sense here.
@@ -52,6 +52,8 @@ class Settings:
     encryption_role: str
     reprovision_path: str
     compromised: Mapping[str, int]
+    reasons: Mapping[str, str]
+    max_age_days: Mapping[str, int]
     purge_mail_subject: str
     prove_use: bool
     resend_domain: str
@@ -77,7 +79,15 @@ class Settings:
     revocation_timeout: int
 
 
-def load(get: Callable[[str], str | None], *, owner: str | None, old_values: object, compromised: object) -> Settings:
+def load(
+    get: Callable[[str], str | None],
+    *,
+    owner: str | None,
+    old_values: object,
+    compromised: object,
+    reasons: object,
+    max_age_days: object,
+) -> Settings:
     """Reads and checks the settings.
 
     Args:
@@ -85,6 +95,8 @@ def load(get: Callable[[str], str | None], *, owner: str | None, old_values: obj
         owner: pulumi-github's own key `github:owner`.
         old_values: The config key `oldValueExpiresAt`.
         compromised: The config key `compromised`.
+        reasons: The config key `reasons`.
+        max_age_days: The config key `maxAgeDays`.
 
     Raises:
         RefusedError: With every setting that is wrong.
@@ -125,6 +137,16 @@ def load(get: Callable[[str], str | None], *, owner: str | None, old_values: obj
         leaked = {str(name): each for name, each in compromised.items()}
     else:
         errors.append(_wrong("compromised", compromised, "a map from secret to the generation that replaces it"))
+    why: dict[str, str] = {}
+    if isinstance(reasons, Mapping) and all(each in {ROUTINE, LEAKED} for each in reasons.values()):
+        why = {str(name): str(each) for name, each in reasons.items()}
+    else:
+        errors.append(_wrong("reasons", reasons, f"a map from secret to `{ROUTINE}` or `{LEAKED}`"))
+    ages: dict[str, int] = {}
+    if isinstance(max_age_days, Mapping) and all(type(each) is int and each > 0 for each in max_age_days.values()):
+        ages = {str(name): each for name, each in max_age_days.items()}
+    else:
+        errors.append(_wrong("maxAgeDays", max_age_days, "a map from secret to a positive whole number of days"))
     names = {key: get(key) or "" for key in NAMES}
     errors.extend(_wrong(key, name, "a name") for key, name in names.items() if not name)
     timeouts = {key: _seconds(get(key), key, errors) for key in TIMEOUTS}
@@ -135,7 +157,7 @@ def load(get: Callable[[str], str | None], *, owner: str | None, old_values: obj
         tenant_app=names["tenantApp"],
         control_plane_url=names["controlPlaneUrl"],
         owner=owner or "",
-        repository=names["repository"],
+        repository=get("repository") or "",
         workflow=names["workflow"],
         workflow_ref=get("workflowRef") or "",
         deploy_token_app=names["deployTokenApp"],
@@ -162,6 +184,8 @@ def load(get: Callable[[str], str | None], *, owner: str | None, old_values: obj
         encryption_role=names["encryptionRole"],
         reprovision_path=get("reprovisionPath") or "",
         compromised=leaked,
+        reasons=why,
+        max_age_days=ages,
         purge_mail_subject=names["purgeMailSubject"],
         prove_use=get("proveUse") == "true",
         resend_domain=get("resendDomain") or "",
@@ -198,7 +222,6 @@ NAMES = (
     "app",
     "tenantApp",
     "controlPlaneUrl",
-    "repository",
     "workflow",
     "deployTokenApp",
     "orgOwnerUserId",
@@ -265,9 +288,13 @@ def rotations(raw: object, *, managed: Collection[str], not_managed: Mapping[str
     generations: dict[str, int] = {}
     for name, value in raw.items():
         if name in not_managed:
-            errors.append(RefusedError(f"{name} cannot be rotated here: {not_managed[name]}", next_step=_remove(name)))
+            errors.append(
+                RefusedError(
+                    f"{name} cannot be rotated here: {not_managed[name]}", next_step=_remove("rotations", name)
+                )
+            )
         elif name not in managed:
-            errors.append(_unknown(str(name), managed))
+            errors.append(_unknown("rotations", str(name), managed))
         elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
             errors.append(
                 RefusedError(
@@ -282,14 +309,46 @@ def rotations(raw: object, *, managed: Collection[str], not_managed: Mapping[str
     return generations
 
 
-def _unknown(name: str, managed: Collection[str]) -> RefusedError:
-    nearest = difflib.get_close_matches(name.upper(), managed, n=1, cutoff=0.4)
-    hint = f" Did you mean {nearest[0]}?" if nearest else f" Known: {', '.join(sorted(managed))}."
-    return RefusedError(f"`rotations` lists {name}, which is no secret of this program.{hint}", next_step=_remove(name))
+def _unknown(key: str, name: str, known: Collection[str]) -> RefusedError:
+    nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.4)
+    hint = f" Did you mean {nearest[0]}?" if nearest else f" Known: {', '.join(sorted(known))}."
+    return RefusedError(
+        f"`{key}` lists {name}, which is no secret of this program.{hint}", next_step=_remove(key, name)
+    )
 
 
-def _remove(name: str) -> str:
-    return f"pulumi config rm --path 'rotations.{name}'"
+def _remove(key: str, name: str) -> str:
+    return f"pulumi config rm --path '{key}.{name}'"
+
+
+def assert_known(key: str, names: Iterable[str], *, known: Collection[str]) -> None:
+    """Refuses a config key that speaks of a secret which this program does not know: it would be thought to be heeded.
+
+    Raises:
+        RefusedError: With every such name.
+    """
+    errors = [_unknown(key, name, known) for name in names if name not in known]
+    if errors:
+        raise refusals(errors)
+
+
+def assert_coupled(secrets: Iterable[Secret]) -> None:
+    """Refuses to rotate a secret that belongs together in several systems and is to be delivered to some of them only.
+
+    Raises:
+        RefusedError: With every such secret.
+    """
+    errors = [
+        RefusedError(
+            f"{secret.name} stands at Fly and at GitHub, and has to change in both: a location that is left out keeps the old value, and "
+            f"breaks without a word once that is revoked. The config names no {'repository' if secret.fly else 'Fly app'}.",
+            next_step=f"`pulumi config set {'repository' if secret.fly else 'app'} …`; or take the secret off `rotations`.",
+        )
+        for secret in secrets
+        if secret.coupled and not (secret.fly and secret.repositories)
+    ]
+    if errors:
+        raise refusals(errors)
 
 
 def unmanaged_to_revoke(raw: object, *, rotated: Collection[str]) -> dict[str, list[str]]:
@@ -337,39 +396,6 @@ def assert_configured(secrets: Iterable[Secret]) -> None:
 
 def _is_id(value: object) -> bool:
     return (isinstance(value, str) and bool(value)) or (isinstance(value, int) and not isinstance(value, bool))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a secret is, from the stack's own state.
-
-    Attributes:
-        current: The generation whose credential was minted last; 0 for none.
-        verified: The generation verified last; 0 for none.
-        keyring: The credentials that the stack knows. Secret.
-        oldest_alive: The oldest generation that only its provider can end, and that was alive at the last look; 0 for none.
-        delivered: For every Fly app to which the current value was written, Fly's digest of it.
-        has_verification: Whether there is a verification in the state, whatever came of it.
-        has_revocation: Whether there is a revocation in the state.
-    """
-
-    current: int = 0
-    verified: int = 0
-    keyring: tuple[Credential, ...] = field(default=(), repr=False)
-    oldest_alive: int = 0
-    delivered: Mapping[str, str] = field(default_factory=dict)
-    has_verification: bool = False
-    has_revocation: bool = False
-
-    @property
-    def fingerprints(self) -> dict[int, str]:
-        """Of the values that the stack knows, by generation."""
-        return {each.generation: fingerprint(each.value) for each in self.keyring if each.value}
-
-    @property
-    def keep_from(self) -> int:
-        """Values of earlier generations are over."""
-        return min(self.verified, self.oldest_alive or self.verified)
 
 
 def assert_compromised(

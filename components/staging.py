@@ -11,8 +11,9 @@ from datetime import datetime
 from components.errors import RefusedError, refusals
 from components.fly.client import FlyClient
 from components.fly.rollout import has_booted_since
+from components.progress import Progress
 from components.secret import Secret
-from components.settings import STAGED, Progress
+from components.settings import STAGED
 
 
 @dataclass(frozen=True, kw_only=True)

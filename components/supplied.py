@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from components.errors import RefusedError, refusals
 from components.keyring import fingerprint
+from components.progress import Progress
 from components.secret import Secret, Supplied
-from components.settings import Progress
 
 
 def values(

@@ -16,6 +16,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from components.announcement import Announcement
 from components.encryption.key import HEX, KEY_LENGTH, MisreadKeyError, fault_of_encoding, load
 from components.encryption.reencryption import KnownKeys
 from components.encryption.rows import Cipher, Database, OrgInstances, Survey
@@ -202,26 +203,14 @@ class EncryptionKeys(GivenValues):
         return [fault] if fault else []
 
     def warnings(self) -> list[str]:
-        """What it costs."""
-        survey = self._survey
+        """What is not encrypted anew."""
         if self.strategy == REPROVISION:
-            cost = (
-                f"{survey.rows:,} orgs get a fresh database and a fresh machine, and what is in the old ones is not carried over: each org is "
-                "unreachable, from the restart of the control plane with the new key until it has been provisioned anew."
-            )
-            return [cost]
-        estimate = self.interruption()
-        cost = (
-            f"{survey.values:,} encrypted values of {survey.rows:,} orgs are encrypted anew; access to these orgs is interrupted for "
-            f"{about(estimate.total)}, from the first row until every machine of {self.app} and {len(self._tenants)} of {self.tenant_app} have "
-            f"restarted (rows {about(estimate.rows_seconds)}, {self.app} {about(estimate.control_plane_seconds)}, "
-            f"{self.tenant_app} {about(estimate.tenants_seconds)})."
-        )
+            return []
         limit = (
             "What tenants themselves keep encrypted with the key is not known to this program and is not encrypted anew: with the new key they "
             "cannot read it."
         )
-        return [cost, limit]
+        return [limit]
 
     def interruption(self) -> Interruption:
         """How long `reencrypt` keeps orgs from being reached, by what the database and Fly show now."""
@@ -230,6 +219,27 @@ class EncryptionKeys(GivenValues):
             control_plane=self.fly.list_machines(self.app),
             tenants=self._tenants,
             max_unavailable=self.max_unavailable,
+        )
+
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:  # noqa: ARG002
+        """Nothing is asked of anybody."""
+        return Announcement(words=("the key before is over once no row decrypts with it any more",))
+
+    @property
+    def outage(self) -> str:
+        """Rows are out of reach of whoever has another key than they have."""
+        survey = self._survey
+        if self.strategy == REPROVISION:
+            return (
+                f"{survey.rows:,} orgs get a fresh database and a fresh machine, and what is in the old ones is not carried over: each org is "
+                "unreachable, from the restart of the control plane with the new key until it has been provisioned anew."
+            )
+        estimate = self.interruption()
+        return (
+            f"{survey.values:,} encrypted values of {survey.rows:,} orgs are encrypted anew; access to these orgs is interrupted for "
+            f"{about(estimate.total)}, from the first row until every machine of {self.app} and {len(self._tenants)} of {self.tenant_app} have "
+            f"restarted (rows {about(estimate.rows_seconds)}, {self.app} {about(estimate.control_plane_seconds)}, "
+            f"{self.tenant_app} {about(estimate.tenants_seconds)})."
         )
 
     def refuses(self, value: str) -> bool:

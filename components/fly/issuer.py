@@ -1,7 +1,9 @@
 """Fly deploy tokens as credentials of a family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from components.announcement import Announcement, Request
 from components.errors import RefusedError
 from components.fly.client import FlyClient
 from components.http import ApiError
@@ -54,6 +56,19 @@ class DeployTokens(Issuer):
                 return True
             raise
         return False
+
+    def announce_mint(self, name: str) -> Announcement:
+        """A mutation."""
+        reach = f"Fly app {self.app}" if self.profile == "deploy" else f"the organization of Fly app {self.app}"
+        return Announcement(
+            words=(f"a deploy token of {reach}, named {name}",),
+            writes=(Request(system="fly", method="POST", path="/graphql createLimitedAccessToken"),),
+        )
+
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:
+        """A mutation each."""
+        path = "/graphql deleteLimitedAccessToken"
+        return Announcement(writes=(Request(system="fly", method="POST", path=path, at_most=len(credential_ids)),))
 
     def obstacles(self) -> list[RefusedError]:
         """The app that tokens are for has to be there."""

@@ -23,14 +23,15 @@ from typing import TYPE_CHECKING, Any
 from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
 from components import operator_credentials
+from components.clock import now
 from components.dynamic_provider import Properties, Provider, integer, same
 from components.fly.client import FlyClient
 from components.fly.rollout import (
     Delivery,
     Rollout,
     RolloutPolicy,
-    left_by_an_unfinished_rollout,
-    run_with_what_was_staged,
+    to_write_again,
+    waiting_for_a_restart,
 )
 from components.settings import STAGED
 
@@ -62,39 +63,34 @@ class AppSecretsProvider(Provider):
         return UpdateResult(self._deliver(_news, olds=_olds, changed={name: _news[name] for name in sorted(changed)}))
 
     def _changed(self, olds: Properties, news: Properties) -> list[str]:
-        """The managed secrets to write: those with another value, and those that somebody overwrote at Fly since our last write.
-
-        All of them where a rollout did not finish or was rolled back: some machines have moved since the last delivery that succeeded,
-        others have not, and which value each runs with cannot be asked. One more rollout makes them equal; staging once more would not.
-        """
+        """The managed secrets to write: those with another value, and those of `to_write_again`."""
         changed = [name for name in news["names"] if not same(olds.get(name), news[name])]
         if len(changed) == len(news["names"]):
             return changed
         client = self._client()
-        finished = integer(olds.get("version") or 0)
-        if not _is_staged(news) and any(
-            left_by_an_unfinished_rollout(machine, finished_version=finished)
-            for machine in client.list_machines(news["app"])
-        ):
-            return list(news["names"])
-        listed = client.list_secrets(news["app"])
-        written = olds.get("digests") or {}
-        drifted = [name for name in news["names"] if name not in listed or listed[name].digest != written.get(name)]
-        return sorted({*changed, *drifted})
+        again = to_write_again(
+            news["names"],
+            written=olds.get("digests") or {},
+            listed=client.list_secrets(news["app"]),
+            machines=client.list_machines(news["app"]),
+            finished_version=integer(olds.get("version") or 0),
+            staged=_is_staged(news),
+        )
+        return sorted({*changed, *again})
 
     def _waiting(self, olds: Properties) -> Properties:
         """Of the secrets that are staged, those that a machine does not run with yet. Each with the value `before` ("": not known)."""
         staged: Properties = olds.get("staged") or {}
         if not staged:
             return {}
-        machines, listed = self._client().list_machines(olds["app"]), self._client().list_secrets(olds["app"])
-        return {
-            name: entry
-            for name, entry in staged.items()
-            if not run_with_what_was_staged(
-                machines, staged_at=entry["at"], digest=olds["digests"][name], listed=listed.get(name)
-            )
-        }
+        client = self._client()
+        waiting = waiting_for_a_restart(
+            {name: entry["at"] for name, entry in staged.items()},
+            digests=olds["digests"],
+            machines=client.list_machines(olds["app"]),
+            listed=client.list_secrets(olds["app"]),
+        )
+        return {name: staged[name] for name in waiting}
 
     def _deliver(self, props: Properties, *, olds: Properties, changed: Mapping[str, str]) -> Properties:
         finished = integer(olds.get("version") or 0)
@@ -127,6 +123,11 @@ class AppSecretsProvider(Provider):
             "version": str(delivery.version),
             "digests": {name: {**(olds.get("digests") or {}), **delivery.digests}[name] for name in props["names"]},
             "staged": {name: entry for name, entry in waiting.items() if name in props["names"]},
+            "delivered_at": {
+                name: moment
+                for name, moment in {**(olds.get("delivered_at") or {}), **dict.fromkeys(changed, now())}.items()
+                if name in props["names"]
+            },
         }
 
     def _companions(

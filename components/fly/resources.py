@@ -21,7 +21,12 @@ class AppSecrets(Resource, module="fly", name="AppSecrets"):
         rows: By the name of a secret, what is encrypted with it and changes together with the machines: `settings` of
             `components.secret.EncryptedRows`, and `keys_before`, every other key that it may be encrypted with. Secret.
         without_way_back: The names of secrets whose value before dies when a new one is minted.
+
+    Attributes:
+        delivered_at: When each secret got its present value, RFC 3339. Not there where an older version of this program delivered.
     """
+
+    delivered_at: pulumi.Output[dict[str, str] | None]
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class AppSecrets(Resource, module="fly", name="AppSecrets"):
             "version": None,
             "digests": None,
             "staged": None,
+            "delivered_at": None,
         }
         super().__init__(
             AppSecretsProvider(),

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import httpx
 
+from components.announcement import Announcement, Request
 from components.errors import OperatorError
 from components.fly.attempt import Attempt, happened, state_of
 from components.fly.client import DELETED_STATES, AppSecret, FlyClient, Machine
@@ -107,6 +108,57 @@ def batches(machines: Sequence[Machine], *, max_unavailable: float) -> list[list
     return [batch for batch in ordered if batch]
 
 
+def announce_machine_updates(app: str) -> tuple[Request, ...]:
+    """What `MachineUpdate` does to the machines of an app."""
+    machine = f"/v1/apps/{app}/machines/{{id}}"
+    return (
+        Request(system="fly", method="POST", path=f"{machine}/lease", at_most=None),  # renewed while it is held
+        Request(system="fly", method="POST", path=machine, at_most=None),  # again while Fly says 412
+        Request(system="fly", method="DELETE", path=f"{machine}/lease", at_most=None),
+    )
+
+
+def announce(app: str, *, staged: bool) -> Announcement:
+    """What a delivery to an app writes. The second write, where there is one, is the way back."""
+    write = Request(system="fly", method="POST", path=f"/v1/apps/{app}/secrets", at_most=1 if staged else 2)
+    if staged:
+        return Announcement(writes=(write,))
+    record = Request(system="fly", method="POST", path="/api/v1/releases", at_most=2)
+    outcome = Request(system="fly", method="PATCH", path="/api/v1/releases/{id}", at_most=4)
+    return Announcement(writes=(write, *announce_machine_updates(app), record, outcome))
+
+
+def to_write_again(
+    names: Iterable[str],
+    *,
+    written: Mapping[str, str],
+    listed: Mapping[str, AppSecret],
+    machines: Iterable[Machine],
+    finished_version: int,
+    staged: bool,
+) -> list[str]:
+    """The secrets of an app that have to be written although their values are those of the last delivery.
+
+    Those that somebody overwrote at Fly since then. And all of them where a rollout did not finish or was rolled back: some machines have
+    moved since the last delivery that succeeded, others have not, and which value each runs with cannot be asked. One more rollout makes
+    them equal; staging once more would not.
+
+    Args:
+        names: The managed secrets.
+        written: Fly's digests of the last delivery.
+        listed: What Fly lists now.
+        machines: Of the app.
+        finished_version: The secrets version of the last rollout that finished.
+        staged: Whether this delivery would restart nothing.
+    """
+    names = list(names)
+    if not staged and any(
+        left_by_an_unfinished_rollout(machine, finished_version=finished_version) for machine in machines
+    ):
+        return names
+    return [name for name in names if name not in listed or listed[name].digest != written.get(name)]
+
+
 def health(machine: Machine, *, since: datetime | None) -> str:
     """What keeps a machine from being healthy, "" where nothing does.
 
@@ -157,6 +209,29 @@ def run_with_what_was_staged(
     if listed is None or not listed.updated_at:
         return False
     return any(not has_booted_since(machine, datetime.fromisoformat(listed.updated_at)) for machine in machines)
+
+
+def waiting_for_a_restart(
+    staged: Mapping[str, str],
+    *,
+    digests: Mapping[str, str],
+    machines: Iterable[Machine],
+    listed: Mapping[str, AppSecret],
+) -> list[str]:
+    """Of the secrets that were staged, those that a machine does not run with yet.
+
+    Args:
+        staged: Their names, with the time at which each was staged, by Fly's clock.
+        digests: What Fly called the staged values.
+        machines: All of the app.
+        listed: What Fly lists now.
+    """
+    machines = list(machines)
+    return [
+        name
+        for name, staged_at in staged.items()
+        if not run_with_what_was_staged(machines, staged_at=staged_at, digest=digests[name], listed=listed.get(name))
+    ]
 
 
 def crash_loop(machine: Machine) -> str:

@@ -110,6 +110,28 @@ class GitHubClient:
         permissions = body.get("permissions") or {}
         return bool(permissions.get("push") or permissions.get("admin"))
 
+    def may_see_secrets(self, repository: str) -> bool:
+        """Whether the token may see the Actions secrets of the repository: who may not, may not write one either."""
+        return self._may_read(
+            f"/repos/{repository}/actions/secrets/public-key", what=f"the key for secrets of {repository}"
+        )
+
+    def has_workflow(self, repository: str, workflow: str) -> bool:
+        """Whether there is a workflow of that file name, and the token may see it."""
+        return self._may_read(f"/repos/{repository}/actions/workflows/{workflow}", what=f"workflow {workflow}")
+
+    def _may_read(self, path: str, *, what: str) -> bool:
+        try:
+            self._call("GET", path, operation=f"read {what}", policy=REPEATABLE)
+        except ApiError as error:
+            # GitHub answers 404 for "no access" as well. 403 is a limit of requests, too: that one is transient, and says so.
+            if error.status == httpx.codes.NOT_FOUND or (
+                error.status == httpx.codes.FORBIDDEN and error.retry_after is None
+            ):
+                return False
+            raise
+        return True
+
     def default_branch(self, repository: str) -> str:
         """The repository's default branch."""
         body = self._call(

@@ -15,6 +15,7 @@ from components.http import ONCE, REPEATABLE, Api, ApiError, RetryPolicy, failur
 from components.keyring import Issued, Minted
 from components.operator_credentials import endpoint
 
+API_PATH = "/api/v2"
 # What Neon's own SDK takes for the end of an operation, and how often and how long it looks (@neon/sdk 6.1.2).
 SUCCEEDED = frozenset({"finished", "skipped"})
 FAILED = frozenset({"failed", "error", "cancelled"})
@@ -56,7 +57,7 @@ class NeonClient:
     ) -> httpx.Response:
         api = Api(
             system="Neon",
-            base_url=endpoint("NEON_API_BASE_URL", "https://console.neon.tech/api/v2"),
+            base_url=endpoint("NEON_API_BASE_URL", f"https://console.neon.tech{API_PATH}"),
             headers={"authorization": f"Bearer {self.key}"},
             secrets=[self.key],
             judge=failure_with(_explain),
@@ -170,7 +171,7 @@ class NeonClient:
 
     def _keys(self, organization_id: str) -> list[dict[str, Any]]:
         keys: list[dict[str, Any]] = self._call(
-            "GET", _keys_path(organization_id), operation="list the API keys", policy=REPEATABLE
+            "GET", keys_path(organization_id), operation="list the API keys", policy=REPEATABLE
         ).json()
         return keys
 
@@ -178,7 +179,7 @@ class NeonClient:
         """Mints a key. Not repeatable: Neon has no idempotency keys, and names are not unique."""
         body = {"key_name": name, **({"project_id": project_id} if project_id else {})}
         answer = self._call(
-            "POST", _keys_path(organization_id), operation=f"mint key {name}", json=body, policy=ONCE
+            "POST", keys_path(organization_id), operation=f"mint key {name}", json=body, policy=ONCE
         ).json()
         return Minted(credential_id=str(answer["id"]), value=answer["key"], created_at=answer["created_at"])
 
@@ -186,12 +187,13 @@ class NeonClient:
         """Revokes a key, at once and for good. One that is gone already (404) is as good."""
         try:
             self._call(
-                "DELETE", f"{_keys_path(organization_id)}/{key_id}", operation=f"revoke key {key_id}", policy=REPEATABLE
+                "DELETE", f"{keys_path(organization_id)}/{key_id}", operation=f"revoke key {key_id}", policy=REPEATABLE
             )
         except ApiError as error:
             if error.status != httpx.codes.NOT_FOUND:
                 raise
 
 
-def _keys_path(organization_id: str) -> str:
+def keys_path(organization_id: str) -> str:
+    """Where the keys of an organization are, "" for the operator's own."""
     return f"/organizations/{organization_id}/api_keys" if organization_id else "/api_keys"

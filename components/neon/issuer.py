@@ -1,12 +1,16 @@
 """Neon API keys as credentials of a family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from components.announcement import Announcement, Request
 from components.errors import RefusedError
 from components.http import ApiError
 from components.issuer import Issuer
 from components.keyring import Issued, Minted
-from components.neon.client import NeonClient
+from components.neon.client import API_PATH, NeonClient, keys_path
+
+ORGANIZATION_KEY = "api_key_org"  # as `GET /auth` calls one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +31,32 @@ class ApiKeys(Issuer):
         """Mints a key."""
         return self.client.create_key(self.organization_id, name=name, project_id=self.project_id)
 
+    def announce_mint(self, name: str) -> Announcement:
+        """One request."""
+        kind = "a personal API key at Neon"
+        if self.organization_id:
+            kind = f"an API key of Neon organization {self.organization_id}"
+        if self.project_id:
+            kind += f" for project {self.project_id}"
+        path = API_PATH + keys_path(self.organization_id)
+        return Announcement(
+            words=(f"{kind}, named {name}",), writes=(Request(system="neon", method="POST", path=path),)
+        )
+
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:
+        """A request each."""
+        path = f"{API_PATH}{keys_path(self.organization_id)}/{{id}}"
+        return Announcement(writes=(Request(system="neon", method="DELETE", path=path, at_most=len(credential_ids)),))
+
     def obstacles(self) -> list[RefusedError]:
-        """The project that a key is for has to be there."""
+        """The operator's key has to be a person's, and the project that a key is for has to be there."""
+        if self.client.authenticate() == ORGANIZATION_KEY:
+            return [
+                RefusedError(
+                    "The operator's Neon key is one of an organization: it cannot mint another.",
+                    next_step="export NEON_API_KEY with a personal key of an admin of the organization.",
+                )
+            ]
         if not self.project_id or self.client.can_see_project(self.project_id):
             return []
         return [

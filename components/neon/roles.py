@@ -14,12 +14,13 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx
 
+from components.announcement import Announcement, Request
 from components.clock import now
 from components.errors import RefusedError
 from components.http import ApiError
 from components.issuer import Issuer
 from components.keyring import Credential, Issued, Minted
-from components.neon.client import NeonClient
+from components.neon.client import API_PATH, NeonClient
 from components.postgres import accepts
 
 ALTERNATE, RESET = "alternate", "reset"
@@ -65,13 +66,39 @@ class RolePasswords(Issuer):
         began = now()
         branch = self._branch()
         existing = self.client.roles(self.project, branch)
-        role = self.role if self.strategy == RESET else self._idle(existing)
+        role = self._next(existing)
         change = self.client.reset_role_password if role in existing else self._create
         password = change(self.project, branch, role)
         uri = self.client.connection_uri(
             self.project, branch=branch, database=self.database, role=role, pooled=self.pooled
         )
         return Minted(credential_id=f"{role}/{name}", value=with_password(uri, role, password), created_at=began)
+
+    def _next(self, existing: Sequence[str]) -> str:
+        """The role that the next generation goes to."""
+        return self.role if self.strategy == RESET else self._idle(existing)
+
+    def announce_mint(self, name: str) -> Announcement:  # noqa: ARG002
+        """A password for one role, which is made where it is not there."""
+        branch = self._branch()
+        existing = self.client.roles(self.project, branch)
+        role = self._next(existing)
+        roles = f"{API_PATH}/projects/{self.project}/branches/{branch}/roles"
+        reset = Request(system="neon", method="POST", path=f"{roles}/{role}/reset_password")
+        if role in existing:
+            return Announcement(words=(f"a new password of role {role} of database {self.database}",), writes=(reset,))
+        create = Request(system="neon", method="POST", path=roles)
+        return Announcement(words=(f"role {role} of database {self.database}, made anew",), writes=(create, reset))
+
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:
+        """Each role gets a password that nobody knows."""
+        roles = dict.fromkeys(each.partition("/")[0] for each in credential_ids)
+        branch = "{branch}" if not self.branch else self.branch
+        path = f"{API_PATH}/projects/{self.project}/branches/{branch}/roles"
+        return Announcement(
+            words=tuple(f"the password of role {role} is reset to one that nobody knows" for role in roles),
+            writes=tuple(Request(system="neon", method="POST", path=f"{path}/{role}/reset_password") for role in roles),
+        )
 
     def _create(self, project: str, branch: str, role: str) -> str:
         try:
@@ -153,13 +180,18 @@ class RolePasswords(Issuer):
             ]
         return []
 
+    @property
+    def outage(self) -> str:
+        """With `reset` there is one."""
+        if self.strategy == ALTERNATE:
+            return ""
+        cut_off = "the control plane cannot reach its database until its machines have been restarted"
+        return f"The old password of {self.role} dies as soon as the new one is made: {cut_off}. Strategy `alternate` has no such outage."
+
     def warnings(self) -> list[str]:
-        """What either strategy costs."""
+        """What `alternate` costs."""
         if self.strategy == RESET:
-            outage = "the control plane cannot reach its database until its machines have been restarted"
-            return [
-                f"The old password of {self.role} dies as soon as the new one is made: {outage}. Strategy `alternate` has no such outage."
-            ]
+            return []
         dropped = "Neon drops open connections of the database when it applies a role's password; new ones are accepted all the time."
         owners = (
             "The new role may read and write every table, but PostgreSQL lets only owners alter one: a migration that alters tables of "

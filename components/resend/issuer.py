@@ -1,8 +1,10 @@
 """Resend API keys as credentials of a family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from components.announcement import Announcement, Request
 from components.errors import RefusedError
 from components.http import ApiError
 from components.issuer import Issuer
@@ -29,6 +31,18 @@ class SendingKeys(Issuer):
             raise ApiError("Resend", f"mint key {name}", status=404, reason=f"the account has no domain {self.domain}")
         now = datetime.now(UTC).replace(microsecond=0).isoformat()  # Resend's answer does not say when
         return self.client.create_key(name=name, domain_id=found[0], created_at=now)
+
+    def announce_mint(self, name: str) -> Announcement:
+        """One request."""
+        return Announcement(
+            words=(f"a Resend API key that may only send, for domain {self.domain}, named {name}",),
+            writes=(Request(system="resend", method="POST", path="/api-keys"),),
+        )
+
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:
+        """A request each."""
+        path = "/api-keys/{id}"
+        return Announcement(writes=(Request(system="resend", method="DELETE", path=path, at_most=len(credential_ids)),))
 
     def obstacles(self) -> list[RefusedError]:
         """The domain has to be verified: every mail from another one is refused with 403."""

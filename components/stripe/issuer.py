@@ -6,10 +6,12 @@ each: the consumer refuses one of the two, and accepts the other. Deleting the o
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
 
+from components.announcement import Announcement, Request
 from components.errors import RefusedError
 from components.http import ApiError
 from components.issuer import Issuer
@@ -73,6 +75,18 @@ class WebhookEndpoints(Issuer):
 
     def refuses(self, value: str) -> bool | None:
         """None: Stripe has no call that takes a signing secret."""
+
+    def announce_mint(self, name: str) -> Announcement:
+        """One request."""
+        return Announcement(
+            words=(f"a copy of the Stripe webhook endpoint of {self.url}, described as {name}",),
+            writes=(Request(system="stripe", method="POST", path="/v1/webhook_endpoints"),),
+        )
+
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:
+        """A request each."""
+        path = "/v1/webhook_endpoints/{id}"
+        return Announcement(writes=(Request(system="stripe", method="DELETE", path=path, at_most=len(credential_ids)),))
 
     def obstacles(self) -> list[RefusedError]:
         """The key has to be of the right mode, and there has to be an endpoint to copy and room for its copy."""

@@ -1,10 +1,11 @@
 """What values that an operator rolled in Stripe's Dashboard have in common: Stripe ends the one before, at a time chosen there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from components.announcement import Announcement
 from components.errors import RefusedError
 from components.given import GivenValues
 from components.stripe.old_value import moment, utc_now
@@ -28,6 +29,15 @@ class RolledValues(GivenValues):
     def old_value_lives_until(self) -> str:
         """As the operator said it."""
         return self.ends_old_at
+
+    def may_return(self, value: str) -> bool:
+        """Until Stripe ends it."""
+        return self.refuses(value) is not True
+
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:  # noqa: ARG002
+        """Up to Stripe."""
+        when = f"at {self.ends_old_at}" if self.ends_old_at else "at the time that was chosen in its Dashboard"
+        return Announcement(words=(f"Stripe ends the one before, {when}; it is watched until then",))
 
     @property
     def left(self) -> timedelta | None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from components.announcement import Announcement, Request
 from components.errors import OperatorError
 from components.fly.client import CONFIGURING_EVENTS, DELETED_STATES, FlyClient, Machine
 from components.fly.rollout import (
@@ -26,6 +27,7 @@ from components.fly.rollout import (
     MachineGoneError,
     MachineUpdate,
     RolloutPolicy,
+    announce_machine_updates,
     batches,
     health,
     should_run,
@@ -84,6 +86,19 @@ def holding(machines: Iterable[Machine], variables: Mapping[str, str], same_serv
             _concerned(machine.config.get("env") or {}, name, value, same_server) for name, value in variables.items()
         )
     ]
+
+
+def announce(app: str, *, reprovision_path: str = "") -> Announcement:
+    """What a delivery to the machines of an app writes.
+
+    Args:
+        app: The tenants' app.
+        reprovision_path: The control plane's request that provisions an org anew, where machines get a value only so; "" for none.
+    """
+    writes = list(announce_machine_updates(app))
+    if reprovision_path:
+        writes.append(Request(system="control-plane", method="POST", path=reprovision_path, at_most=None))
+    return Announcement(writes=tuple(writes))
 
 
 def _concerned(environment: Mapping[str, str], name: str, value: str, same_server: Collection[str]) -> bool:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from components.announcement import Announcement, Request
 from components.clock import now
 from components.errors import OperatorError, RefusedError
 from components.http import ApiError
@@ -101,6 +102,36 @@ class RedisUsers(Issuer):
             number += 1
             user = f"{first}_{number}"
         return user
+
+    def announce_mint(self, name: str) -> Announcement:
+        """A user of its own, or with `reset` another password of `default`."""
+        if self.strategy == RESET:
+            return Announcement(
+                words=(f"a new password of user {DEFAULT} of Upstash database {self.database}",),
+                writes=(self._announced_reset(),),
+            )
+        user = self._unused(name, self._access(self.client.database(self.database)).users())
+        return Announcement(
+            words=(f"user {user} of Upstash database {self.database}",),
+            writes=(
+                Request(system="upstash", method="POST", path="/ ACL GENTOKEN"),
+                Request(system="upstash", method="POST", path="/ ACL SETUSER"),
+            ),
+        )
+
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:
+        """Users are deleted; the password of `default` is reset where `acl` has taken its place."""
+        passwords = [each for each in credential_ids if each == DEFAULT or _is_password(each)]
+        users = len(credential_ids) - len(passwords)
+        writes = []
+        if users:
+            writes.append(Request(system="upstash", method="POST", path="/ ACL DELUSER", at_most=users))
+        if passwords and self.strategy == ACL:
+            writes.append(self._announced_reset())
+        return Announcement(writes=tuple(writes))
+
+    def _announced_reset(self) -> Request:
+        return Request(system="upstash", method="POST", path=f"/v2/redis/reset-password/{self.database}")
 
     def _reset(self, before: Database) -> Database:
         """The database with its new password, from the answer to the reset or else by reading it."""
@@ -344,18 +375,24 @@ class RedisUsers(Issuer):
             raise
         return []
 
-    def warnings(self) -> list[str]:
-        """What `reset` costs."""
+    @property
+    def outage(self) -> str:
+        """With `reset` there is one."""
         if self.strategy == ACL:
-            return []
+            return ""
         when = "as soon as the new one is made, and both REST tokens with it"
-        outage = "the control plane and the tenants cannot use Redis from then on until each of them has been restarted"
-        cost = f"The old password of Redis dies {when}: {outage}. Strategy `acl` has no such outage (paid plans)."
-        if self.client.database(self.database).password:
-            return [cost]
+        cut_off = (
+            "the control plane and the tenants cannot use Redis from then on until each of them has been restarted"
+        )
+        return f"The old password of Redis dies {when}: {cut_off}. Strategy `acl` has no such outage (paid plans)."
+
+    def warnings(self) -> list[str]:
+        """What `reset` risks."""
+        if self.strategy == ACL or self.client.database(self.database).password:
+            return []
         hidden = "Upstash hides the credentials of the database (Credential Protection)"
         risk = "Should it not even show the new password when it is made, nothing can be delivered, and the outage lasts until that is off."
-        return [cost, f"{hidden}. {risk}"]
+        return [f"{hidden}. {risk}"]
 
     def _access(self, database: Database) -> AccessControl:
         """With the database's own token where Upstash shows it: a reset replaces it, and then the operator's is stale."""

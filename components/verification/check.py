@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from components.clock import now
 from components.errors import OperatorError, help_line
 from components.http import ApiError
+from components.secret import LEAKED
 
 SETTINGS_VARIABLE = "ROTATION_CHECK"
 LAST_REPORT_VARIABLE = "PULUMI_COMMAND_STDOUT"
@@ -102,6 +103,7 @@ class Subject:
         credential_id: The provider's id of it.
         minted_at: When it was minted, RFC 3339.
         verified_before: Whether this check has succeeded for this generation before.
+        leaked: Whether the value before has leaked, so that its end must not wait for anything that can do without.
     """
 
     secret: str
@@ -109,6 +111,7 @@ class Subject:
     credential_id: str
     minted_at: str = ""
     verified_before: bool = False
+    leaked: bool = False
 
 
 def run(verify: Callable[[Mapping[str, Any], Subject], None]) -> NoReturn:
@@ -127,6 +130,7 @@ def run(verify: Callable[[Mapping[str, Any], Subject], None]) -> NoReturn:
         credential_id=settings["credential_id"],
         minted_at=settings["minted_at"],
         verified_before=_last_report().get("generation") == settings["generation"],
+        leaked=settings.get("reason") == LEAKED,
     )
     about = f"{subject.secret} generation {subject.generation}"
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from components import operator_credentials
+from components.announcement import Announcement, Request
 from components.control_plane.client import ControlPlaneClient, Org
 from components.fly.client import FlyClient
 from components.fly.rollout import has_booted_since, health, should_run
@@ -38,6 +39,29 @@ def machines_run_the_new_value(fly: FlyClient, app: str, secret: str) -> str:
         if should_run(machine) and (reason := health(machine, since=None)):
             raise CheckFailedError(f"machine {machine.machine_id} of {app} is not healthy: {reason}")
     return f"{len(machines)} machines of {app} run the new value"
+
+
+def announce_machines(app: str) -> Announcement:
+    """What `machines_run_the_new_value` shows."""
+    return Announcement(words=(f"every machine of {app} runs with the new value and is healthy",))
+
+
+def announce_org(kind: str, *, proof: str) -> Announcement:
+    """What a disposable org shows, and what it takes.
+
+    Args:
+        kind: As `DisposableOrgSettings.disposable_org` takes it.
+        proof: What is shown with it.
+    """
+    return Announcement(
+        words=(proof,),
+        makes=(f"org {kind}-<time>, deleted again",),
+        writes=(
+            Request(system="control-plane", method="POST", path="/cp/admin/orgs"),
+            # Leftovers of verifications that were killed are deleted, too.
+            Request(system="control-plane", method="DELETE", path=f"/cp/admin/tenants/{kind}-{{time}}", at_most=None),
+        ),
+    )
 
 
 def outage(*, dead_since: str) -> str:

@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.announcement import Announcement, together
 from components.control_plane.client import ControlPlaneClient
 from components.postgres import other_connections
 from components.verification import check
 from components.verification.check import Deadline, Subject, progress
 from components.verification.consumers import (
     ControlPlaneSettings,
+    announce_machines,
     health_answers,
     machines_run_the_new_value,
     outage,
@@ -80,6 +82,14 @@ def new_role_is_used(control_plane: ControlPlaneClient, uri: str, timeout: float
         ended.set()
         asking.join()
     return "the control plane connects as the new role"
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this verification shows; it makes nothing."""
+    words = ["the control plane reads its database"]
+    if settings["prove_use"]:
+        words.append("the server shows it connected as the new role")
+    return together([announce_machines(settings["app"]), Announcement(words=tuple(words))])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from components.announcement import Announcement
 from components.http import ApiError
 from components.postgres import accepts, tables_without_rights
 from components.verification import check
@@ -30,6 +31,11 @@ def probe(settings: Mapping[str, Any], _subject: check.Subject) -> None:
     if forbidden:
         raise check.CheckFailedError(f"the new role may not read and write {', '.join(forbidden)}: grant it that")
     check.progress("the database takes the new password")
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this probe shows."""
+    return Announcement(words=("the database takes it",))
 
 
 if __name__ == "__main__":

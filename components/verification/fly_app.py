@@ -12,10 +12,11 @@ from typing import Any
 
 import httpx
 
+from components.announcement import Announcement, together
 from components.http import REPEATABLE, Api
 from components.verification import check
 from components.verification.check import CheckFailedError, Subject
-from components.verification.consumers import AppSettings, machines_run_the_new_value
+from components.verification.consumers import AppSettings, announce_machines, machines_run_the_new_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,12 @@ def answers(url: str) -> str:
     if answer.status_code != httpx.codes.OK:
         raise CheckFailedError(f"{url} answers {answer.status_code}")
     return f"{url} answers"
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this verification shows; it makes nothing."""
+    answers_too = (f"{settings['url']} answers",) if settings.get("url") else ()
+    return together([announce_machines(settings["app"]), Announcement(words=answers_too)])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from components.announcement import Announcement
 from components.fly.client import FlyClient
 from components.http import ApiError
 from components.verification import check
@@ -19,6 +20,11 @@ def probe(settings: Mapping[str, Any], _subject: check.Subject) -> None:
             f"the new token cannot list the machines of {app}: {error}", contact=error.contact
         ) from None
     check.progress(f"the new token lists the machines of {app}")
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this probe shows."""
+    return Announcement(words=(f"it lists the machines of {settings['app']}",))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from components import operator_credentials
+from components.announcement import Announcement, together
 from components.control_plane.client import Org
 from components.neon.client import NeonClient
 from components.verification import check
 from components.verification.check import CheckFailedError, Deadline, Subject
-from components.verification.consumers import DisposableOrg, DisposableOrgSettings, machines_run_the_new_value
+from components.verification.consumers import (
+    DisposableOrg,
+    DisposableOrgSettings,
+    announce_machines,
+    announce_org,
+    machines_run_the_new_value,
+)
+
+ORG = "keytest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +47,7 @@ class Settings(DisposableOrgSettings):
 def verify(raw: Mapping[str, Any], subject: Subject) -> None:
     """Runs all checks. Raises CheckFailedError with every one that failed."""
     settings = Settings(**raw)
-    fly, org = settings.fly(), settings.disposable_org("keytest")
+    fly, org = settings.fly(), settings.disposable_org(ORG)
     neon = NeonClient(operator_credentials.find(operator_credentials.NEON))
     check.together(
         {
@@ -77,6 +86,12 @@ def org_gets_a_branch(disposable: DisposableOrg, neon: NeonClient, settings: Set
         waiting_for=f"the branch {made[0]} of the deleted org {org.slug} to be gone",
     )
     return f"org {org.slug} got its branch {made[0]} with the new key, and both are deleted again"
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this verification shows, and what it takes."""
+    proof = f"a disposable org gets its branch of Neon project {settings['project']}, made with the new key"
+    return together([announce_machines(settings["app"]), announce_org(ORG, proof=proof)])
 
 
 if __name__ == "__main__":

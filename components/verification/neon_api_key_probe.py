@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from components.announcement import Announcement
 from components.http import ApiError
 from components.neon.client import NeonClient
 from components.verification import check
@@ -19,6 +20,11 @@ def probe(settings: Mapping[str, Any], _subject: check.Subject) -> None:
     if not reaches:
         raise check.CheckFailedError(f"the new key does not reach project {project}")
     check.progress(f"the new key reaches project {project}")
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this probe shows."""
+    return Announcement(words=(f"it reaches Neon project {settings['project']}",))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.announcement import Announcement, together
 from components.verification import check
 from components.verification.check import Deadline, Subject
-from components.verification.consumers import machines_run_the_new_value
+from components.verification.consumers import announce_machines, announce_org, machines_run_the_new_value
 from components.verification.purge_mail import PurgeMail, PurgeMailSettings
+
+ORG = "rotationtest-mail"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,7 @@ class Settings(PurgeMailSettings):
 def verify(raw: Mapping[str, Any], subject: Subject) -> None:
     """Runs all checks. Raises CheckFailedError with every one that failed."""
     settings = Settings(**raw)
-    mail = settings.purge_mail("rotationtest-mail", secret=subject.secret)
+    mail = settings.purge_mail(ORG, secret=subject.secret)
     check.together(
         {
             "machines": lambda: machines_run_the_new_value(mail.fly, settings.app, subject.secret),
@@ -50,6 +53,12 @@ def deleted_org_is_confirmed(mail: PurgeMail, settings: Settings, subject: Subje
             waiting_for="Resend to say that the control plane used the new key",
         )
     return f"org {mail.org.slug} was deleted, and the confirmation was sent with the new key"
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this verification shows, and what it takes."""
+    proof = "the mail that confirms the deletion of a disposable org is sent with the new key, and no failure is logged"
+    return together([announce_machines(settings["app"]), announce_org(ORG, proof=proof)])
 
 
 if __name__ == "__main__":

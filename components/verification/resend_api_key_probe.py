@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from components.announcement import Announcement
 from components.http import ApiError
 from components.resend.client import ResendClient
 from components.verification import check
@@ -20,6 +21,11 @@ def probe(_settings: Mapping[str, Any], _subject: check.Subject) -> None:
     if not known:
         raise check.CheckFailedError("Resend does not know the new key")
     check.progress("Resend knows the new key")
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this probe shows."""
+    return Announcement(words=("Resend knows it",))
 
 
 if __name__ == "__main__":

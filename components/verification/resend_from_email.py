@@ -9,12 +9,15 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from components.announcement import Announcement, together
 from components.resend.sender import Sender, SenderError, parse_sender
 from components.verification import check
 from components.verification.check import CheckFailedError, Subject
-from components.verification.consumers import machines_run_the_new_value
+from components.verification.consumers import announce_machines, announce_org, machines_run_the_new_value
 from components.verification.purge_mail import PurgeMail
 from components.verification.purge_mail import PurgeMailSettings as Settings
+
+ORG = "rotationtest-from"
 
 
 def verify(raw: Mapping[str, Any], subject: Subject) -> None:
@@ -24,7 +27,7 @@ def verify(raw: Mapping[str, Any], subject: Subject) -> None:
         sender = parse_sender(sys.stdin.read())
     except SenderError as error:
         raise CheckFailedError(f"the value is no sender: {error}") from None
-    mail = settings.purge_mail("rotationtest-from", secret=subject.secret)
+    mail = settings.purge_mail(ORG, secret=subject.secret)
     check.together(
         {
             "machines": lambda: machines_run_the_new_value(mail.fly, settings.app, subject.secret),
@@ -42,6 +45,14 @@ def deleted_org_is_confirmed(mail: PurgeMail, sender: Sender) -> str:
             f"{mail.secret}: {mail.settings.app} does not use the new value"
         )
     return f"org {mail.org.slug} was deleted, and the confirmation was sent from the new sender"
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this verification shows, and what it takes."""
+    proof = (
+        "the mail that confirms the deletion of a disposable org is sent from the new sender, and no failure is logged"
+    )
+    return together([announce_machines(settings["app"]), announce_org(ORG, proof=proof)])
 
 
 if __name__ == "__main__":

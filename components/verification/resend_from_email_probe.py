@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from components import operator_credentials
+from components.announcement import Announcement
 from components.http import ApiError
 from components.resend.client import ResendClient
 from components.resend.sender import SenderAddresses
@@ -30,6 +31,11 @@ def probe(_settings: Mapping[str, Any], _subject: check.Subject) -> None:
     for warning in senders.warnings():
         check.progress(f"warning: {warning}")
     check.progress("Resend sends for the domain of the new sender")
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this probe shows."""
+    return Announcement(words=("it is a sender, and Resend sends for its domain",))
 
 
 if __name__ == "__main__":

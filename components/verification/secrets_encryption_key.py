@@ -15,14 +15,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from components import operator_credentials
+from components.announcement import Announcement, together
 from components.control_plane.client import Org
 from components.encryption.key import MisreadKeyError, load
 from components.encryption.rows import TABLE, Cipher, Database, OrgInstances, Survey
 from components.neon.client import NeonClient
 from components.verification import check
 from components.verification.check import CheckFailedError, Deadline, Subject, wait
-from components.verification.consumers import DisposableOrg, machines_run_the_new_value
+from components.verification.consumers import (
+    DisposableOrg,
+    announce_machines,
+    announce_org,
+    machines_run_the_new_value,
+)
 from components.verification.tenant_machines import TenantMachines, TenantSettings
+
+ORG = "reencrypttest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +62,7 @@ def verify(raw: Mapping[str, Any], subject: Subject) -> None:
         cipher = Cipher([load(value, settings.loader)])
     except MisreadKeyError as error:
         raise CheckFailedError(f"the consumers misread the key: {error}") from None
-    fly, org = settings.fly(), settings.disposable_org("reencrypttest")
+    fly, org = settings.fly(), settings.disposable_org(ORG)
     tenants = TenantMachines(fly=fly, app=settings.tenant_app, variable=settings.variable, value=value)
     database = Database(
         client=NeonClient(operator_credentials.find(operator_credentials.NEON)),
@@ -115,6 +123,18 @@ def control_plane_encrypts(disposable: DisposableOrg, database: Database, cipher
         org = disposable.use(encrypts_with_the_new_key)
     return (
         f"the control plane encrypted {len(written)} values with the new key for org {org.slug}, which is deleted again"
+    )
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this verification shows, and what it takes."""
+    return together(
+        [
+            announce_machines(settings["app"]),
+            Announcement(words=(f"every machine of {settings['tenant_app']} that has a key has the new one",)),
+            Announcement(words=("every encrypted row decrypts with the new key",)),
+            announce_org(ORG, proof="what the control plane encrypts for a disposable org decrypts with the new key"),
+        ]
     )
 
 

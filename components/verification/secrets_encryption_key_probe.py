@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from components.announcement import Announcement
 from components.encryption.key import MisreadKeyError, load
 from components.encryption.rows import Cipher
 from components.verification import check
@@ -20,6 +21,11 @@ def probe(settings: Mapping[str, Any], _subject: check.Subject) -> None:
     if cipher.open(cipher.seal(plaintext)) != (0, plaintext):
         raise check.CheckFailedError("the new key does not decrypt what it has encrypted")
     check.progress("the consumers read the new key as one of 32 bytes")
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this probe shows."""
+    return Announcement(words=("its consumers read it as a key of 32 bytes",))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components import operator_credentials
+from components.announcement import Announcement, Request, together
 from components.control_plane.client import Org
 from components.http import REPEATABLE, Api, ApiError, json_body
 from components.verification import check
 from components.verification.check import CheckFailedError, Subject
-from components.verification.consumers import DisposableOrg, DisposableOrgSettings, machines_run_the_new_value
+from components.verification.consumers import (
+    DisposableOrg,
+    DisposableOrgSettings,
+    announce_machines,
+    announce_org,
+    machines_run_the_new_value,
+)
+
+ORG = "rotationtest-stripe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +45,7 @@ class Settings(DisposableOrgSettings):
 def verify(raw: Mapping[str, Any], subject: Subject) -> None:
     """Runs all checks. Raises CheckFailedError with every one that failed."""
     settings = Settings(**raw)
-    fly, org = settings.fly(), settings.disposable_org("rotationtest-stripe")
+    fly, org = settings.fly(), settings.disposable_org(ORG)
     session = operator_credentials.find(operator_credentials.CONTROL_PLANE_SESSION)
     check.together(
         {
@@ -91,6 +100,13 @@ def checkout(session: str, slug: str, settings: Settings) -> str:
         ) from None
     body = json_body(answer)
     return str(body.get("url") or "") if isinstance(body, dict) else ""
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this verification shows, and what it takes."""
+    page = Announcement(writes=(Request(system="control-plane", method="POST", path="/cp/billing/checkout"),))
+    proof = f"a disposable org gets a checkout page at {settings['checkout_host']}"
+    return together([announce_machines(settings["app"]), announce_org(ORG, proof=proof), page])
 
 
 if __name__ == "__main__":

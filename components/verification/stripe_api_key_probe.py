@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.announcement import Announcement
 from components.stripe.keys import SecretKeys
 from components.verification import check
 from components.verification.check import CheckFailedError
@@ -30,6 +31,11 @@ def probe(raw: Mapping[str, Any], _subject: check.Subject) -> None:
     if found:
         raise CheckFailedError("; ".join(f"{each.happened.rstrip('.')}: {each.next_step}" for each in found))
     check.progress(f"the new key belongs to account {settings.account}, {settings.mode} mode")
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this probe shows."""
+    return Announcement(words=(f"it belongs to {settings['account']}, {settings['mode']} mode",))
 
 
 if __name__ == "__main__":

@@ -24,10 +24,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from components import operator_credentials
+from components.announcement import Announcement, Request, together
 from components.http import REPEATABLE, Api, ApiError
 from components.stripe.client import StripeClient, WebhookEndpoint
 from components.stripe.issuer import webhook_url
@@ -35,7 +37,7 @@ from components.stripe.old_value import moment, readable, utc_now
 from components.stripe.signing_secrets import window_is_over
 from components.verification import check
 from components.verification.check import CheckFailedError, Subject
-from components.verification.consumers import ControlPlaneSettings, machines_run_the_new_value
+from components.verification.consumers import ControlPlaneSettings, announce_machines, machines_run_the_new_value
 
 # Seconds. Consumers take a signature for 300 s (Stripe's libraries), in which all tries of one event have to fit.
 PATIENCE = 20
@@ -172,6 +174,17 @@ def post(url: str, body: bytes, secret: str) -> int:
             raise
         return error.status
     return answer.status_code
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this verification shows, and what it takes."""
+    path = urlsplit(webhook_url(settings["webhook_url"], settings["url"])).path
+    events = Announcement(
+        words=("an event signed with the new secret is taken, and one signed with another is refused with 400",),
+        makes=(f"two events of type {settings['event_type']}",),
+        writes=(Request(system="control-plane", method="POST", path=path, at_most=2),),
+    )
+    return together([announce_machines(settings["app"]), events])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components import operator_credentials
+from components.announcement import Announcement
 from components.http import ApiError
 from components.stripe.client import StripeClient
 from components.stripe.signing_secrets import is_signing_secret
@@ -46,6 +47,13 @@ def probe(raw: Mapping[str, Any], subject: check.Subject) -> None:
             f"the new webhook endpoint could not be looked at: {error}", contact=error.contact
         ) from None
     check.progress(f"webhook endpoint {endpoint.endpoint_id} is enabled")
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this probe shows."""
+    return Announcement(
+        words=("its endpoint is enabled" if settings["endpoint"] else "it has the form of a signing secret",)
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.announcement import Announcement, together
 from components.control_plane.client import Org
 from components.fly.client import FlyClient
 from components.fly.rollout import health
@@ -23,8 +24,16 @@ from components.http import ApiError
 from components.upstash.server import other_connections
 from components.verification import check
 from components.verification.check import CheckFailedError, Deadline, EndedError, Subject, progress
-from components.verification.consumers import DisposableOrg, machines_run_the_new_value, outage
+from components.verification.consumers import (
+    DisposableOrg,
+    announce_machines,
+    announce_org,
+    machines_run_the_new_value,
+    outage,
+)
 from components.verification.tenant_machines import TenantMachines, TenantSettings, await_gone, machine_of
+
+ORG = "redistest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +53,7 @@ def verify(raw: Mapping[str, Any], subject: Subject) -> None:
     """Runs all checks. Raises CheckFailedError with every one that failed."""
     settings = Settings(**raw)
     value = sys.stdin.read()
-    fly, org = settings.fly(), settings.disposable_org("redistest")
+    fly, org = settings.fly(), settings.disposable_org(ORG)
     tenants = TenantMachines(
         fly=fly, app=settings.tenant_app, variable=settings.variable, value=value, same_server=True
     )
@@ -107,6 +116,21 @@ def new_user_is_used(value: str, timeout: float) -> str:
             f"{error} (where tenants connect only when somebody uses them, set `proveUse` to false)"
         ) from None
     return "tenants connect to Redis as the new user"
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this verification shows, and what it takes."""
+    app, variable = settings["tenant_app"], settings["variable"]
+    proof = f"a disposable org gets a machine with the new {variable}"
+    used = ("the server shows tenants connected as the new user",) if settings["prove_use"] else ()
+    return together(
+        [
+            announce_machines(settings["app"]),
+            Announcement(words=(f"every machine of {app} that has a {variable} of this server has the new one",)),
+            announce_org(ORG, proof=proof),
+            Announcement(words=used),
+        ]
+    )
 
 
 if __name__ == "__main__":

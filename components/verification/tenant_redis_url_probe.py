@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from components.announcement import Announcement
 from components.http import ApiError
 from components.upstash.server import accepts, assert_reads_and_writes
 from components.verification import check
@@ -33,6 +34,11 @@ def key_within(rules: str, key: str) -> str:
     if not patterns or "*" in patterns or "*" not in patterns[0]:
         return key
     return patterns[0].replace("*", key, 1).replace("*", "")
+
+
+def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:  # noqa: ARG001
+    """What this probe shows."""
+    return Announcement(words=("Redis takes it; it reads, writes and deletes a key",))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -71,6 +72,29 @@ class Stage(Workspace):
         """`pulumi preview`."""
         return self.pulumi("preview", "--stack", STACK, *arguments)
 
+    @property
+    def stack_file(self) -> Path:
+        """The stack's config."""
+        return self.program_directory / "stacks" / f"Pulumi.{STACK}.yaml"
+
+    def impact(self) -> dict[str, Any]:
+        """What a preview says that an update is going to do, as data (docs/impact.schema.json)."""
+        file = self.directory / "impact.json"
+        file.unlink(missing_ok=True)
+        result = self.pulumi("preview", "--stack", STACK, environment={"ROTATION_IMPACT_FILE": str(file)})
+        assert result.status == 0, result.output
+        data: dict[str, Any] = json.loads(file.read_text())
+        assert one_line(data["text"]) in one_line(result.output), "the file has what is printed"
+        return data
+
+    def requests(self, *, after: int = 0) -> list[dict[str, Any]]:
+        """The requests that the sandbox got since the one of that number, by whomever."""
+        return [json.loads(line) for line in self.sandbox("requests", "--after", str(after)).splitlines()]
+
+    def last_request(self) -> int:
+        """The number of the request that came last."""
+        return int(self.requests()[-1]["number"])
+
     def planned(self) -> dict[str, int]:
         """What a preview is going to do, counted by operation; resources that stay as they are left out."""
         result = self.preview("--json")
@@ -91,9 +115,10 @@ class Stage(Workspace):
         assert self.writes() == writes
 
     def assert_no_change(self) -> None:
-        """A preview shows no change and no pending deletion."""
+        """A preview shows no change and no pending deletion, and its impact says the same."""
         result = self.preview("--expect-no-changes")
         assert result.status == 0, result.output
+        assert f"Nothing to rotate on stack {STACK}." in result.output, result.output
         assert not any(resource.get("delete") for resource in self.resources())
 
     def resources(self) -> list[dict[str, Any]]:

@@ -4,12 +4,14 @@ import contextlib
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import psutil
 import pytest
 
-from tests.engine.stage import APP, FAMILY, REPOSITORY, SECRET, Stage
+from tests.engine.stage import APP, FAMILY, REPOSITORY, SECRET, Stage, one_line
 from tools.workspace import STACK
 
 
@@ -152,18 +154,40 @@ def test_github_down_after_fly_is_finished_by_the_next_up(deployed: Stage) -> No
 
 
 def test_ci_run_with_the_old_value_is_awaited_before_the_revocation(deployed: Stage) -> None:
-    deployed.sandbox("set", "github.build_seconds=25")
-    _dispatch(deployed)
-    time.sleep(2)  # the run has read its secrets
-    deployed.sandbox("set", "github.build_seconds=0.5")
+    run = _begin_a_run(deployed)
     deployed.set_generation(SECRET, 2)
+    with _later(lambda: _end(deployed, run), once=lambda: _is_dispatched(deployed)):
+        output = deployed.deploys()
+
+    assert "which started with the old value" in output
+    runs = {each["id"]: each for each in _runs(deployed)}
+    assert runs.pop(run)["conclusion"] == "cancelled"
+    assert {each["conclusion"] for each in runs.values()} == {"success"}
+    deployed.assert_settled(2)
+
+
+def test_ci_runs_are_not_awaited_while_a_leaked_value_is_good(deployed: Stage) -> None:
+    run = _begin_a_run(deployed)
+    deployed.set_generation(SECRET, 2)
+    deployed.configure(f"reasons.{SECRET}", "leaked", path=True)
+    preview = one_line(deployed.preview().output)
+    assert "because the value before has leaked" in preview
+    assert (
+        f"CI runs of {REPOSITORY} that started with the value before are not waited for: they lose it half-way"
+        in preview
+    )
 
     output = deployed.deploys()
 
-    assert "which started with the old value" in output
-    runs = deployed.inspect()["github"]["repositories"][REPOSITORY]["runs"]
-    assert {run["conclusion"] for run in runs} == {"success"}
+    assert "which started with the old value" not in output
+    assert next(each for each in _runs(deployed) if each["id"] == run)["conclusion"] is None, "it still runs"
     deployed.assert_settled(2)
+    assert deployed.outputs()["secrets"][SECRET]["reason"] == "leaked"
+    hint = f"`reasons.{SECRET}` is still `leaked`, and generation 2 is verified"
+    assert hint in one_line(deployed.preview("--expect-no-changes").output)
+    deployed.must("config", "rm", "--stack", STACK, "--path", f"reasons.{SECRET}")
+    deployed.assert_no_change()
+    _end(deployed, run)
 
 
 def test_lazy_revocation_is_awaited(deployed: Stage) -> None:
@@ -252,6 +276,58 @@ def test_no_change_after_a_restart_of_the_sandbox(deployed: Stage) -> None:
     deployed.set_generation(SECRET, 2)
     deployed.deploys()
     deployed.assert_settled(2)
+
+
+def _begin_a_run(stage: Stage) -> int:
+    """A CI run that has read its secrets and goes on until it is ended; returns its id."""
+    stage.sandbox("set", "github.build_seconds=3600")
+    known = {each["id"] for each in _runs(stage)}
+    _dispatch(stage)
+    deadline = time.monotonic() + 30
+    while True:
+        begun = [each for each in _runs(stage) if each["id"] not in known and each["status"] == "in_progress"]
+        if begun:
+            time.sleep(1)  # it reads them as it starts
+            stage.sandbox("set", "github.build_seconds=0.5")
+            return int(begun[0]["id"])
+        assert time.monotonic() < deadline, "the run does not start"
+        time.sleep(0.2)
+
+
+def _runs(stage: Stage) -> list[dict[str, Any]]:
+    runs: list[dict[str, Any]] = stage.inspect()["github"]["repositories"][REPOSITORY]["runs"]
+    return runs
+
+
+def _is_dispatched(stage: Stage) -> bool:
+    """Whether the verification has dispatched its own run: then it looks for earlier ones, too."""
+    return [each["conclusion"] for each in _runs(stage)].count("success") > 1
+
+
+def _end(stage: Stage, run: int) -> None:
+    httpx.post(
+        f"{stage.environment['GITHUB_API_URL']}/repos/{REPOSITORY}/actions/runs/{run}/cancel",
+        headers={"authorization": f"Bearer {stage.environment['GITHUB_TOKEN']}"},
+    ).raise_for_status()
+
+
+@contextlib.contextmanager
+def _later(act: Callable[[], None], *, once: Callable[[], bool]) -> Iterator[None]:
+    """Acts as soon as `once` is true, or at the end."""
+    ended = threading.Event()
+
+    def wait() -> None:
+        while not ended.wait(0.3) and not once():
+            pass
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _dispatch(stage: Stage) -> None:

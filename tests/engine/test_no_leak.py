@@ -74,6 +74,9 @@ def test_no_value_appears_anywhere(whole_map: Stage) -> None:
         whole_map.configure(f"compromised.{ENCRYPTION_KEY}", "2", path=True)
         printed.append(whole_map.preview("--diff").output)
         printed.append(whole_map.preview("--json").output)
+        plan = whole_map.directory / "plan.json"
+        whole_map.must("preview", "--stack", STACK, "--save-plan", str(plan))
+        printed += [plan.read_text(), json.dumps(whole_map.impact())]
         whole_map.sandbox("set", "github.workflow_broken=publish-platform-image.yml")
         printed.append(whole_map.fails())
         whole_map.sandbox("set", "github.workflow_broken=")

@@ -1,11 +1,15 @@
 """Bad input gets a clear error and changes nothing, in a preview and in an update."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 
 import httpx
 import pytest
 
-from tests.engine.stage import SECRET, Stage
+from sandbox import github
+from sandbox.github import store, tokens
+from sandbox.world import World
+from tests.engine.stage import APP, SECRET, Stage
 from tools.workspace import STACK, Result
 
 Break = Callable[[Stage], dict[str, str]]
@@ -25,6 +29,20 @@ def _configured(key: str, value: str) -> Break:
         return {}
 
     return configure
+
+
+def _token_that_may(permissions: Mapping[str, str]) -> Break:
+    """A fine-grained token of the operator."""
+
+    def issue(stage: Stage) -> dict[str, str]:
+        with contextlib.closing(World(stage.sandbox_directory, create=False)) as world:
+            operator = store.account(world.database, login=github.OPERATOR)
+            assert operator is not None
+            return {
+                "GITHUB_TOKEN": tokens.issue_fine_grained(world, user=operator, name="few", permissions=permissions)[1]
+            }
+
+    return issue
 
 
 def _app_without_machines(stage: Stage) -> dict[str, str]:
@@ -76,6 +94,22 @@ CASES: dict[str, tuple[Break, list[str]]] = {
         _configured("revokeUnmanaged.NEON_API_KEY[0]", "id"),
         ["NEON_API_KEY", "`rotations` does not list"],
     ),
+    "deploy token in place of an operator's": (
+        lambda stage: {"FLY_ACCESS_TOKEN": stage.fly_secret(SECRET)},
+        [f"Fly has no app {APP} that the operator token can see", "use a token of its organization"],
+    ),
+    "coupled secret without its repository": (
+        _configured("repository", ""),
+        [f"{SECRET} stands at Fly and at GitHub, and has to change in both", "The config names no repository"],
+    ),
+    "unknown workflow": (_configured("workflow", "publish.yml"), ["has no workflow publish.yml"]),
+    "GitHub token without secrets": (
+        _token_that_may({"metadata": "read", "contents": "write", "actions": "write"}),
+        ["may not see the Actions secrets of Molecule-AI/molecule-monorepo", "Secrets: write"],
+    ),
+    "reason of an unknown secret": (_configured("reasons.FLY_API_TOKN", "leaked"), [f"Did you mean {SECRET}?"]),
+    "unknown reason": (_configured(f"reasons.{SECRET}", "lost"), ["`reasons`", "`routine` or `leaked`"]),
+    "age": (_configured(f"maxAgeDays.{SECRET}", "90d"), ["`maxAgeDays`", "number of days"]),
     "profile": (_configured("deployTokenProfile", "root"), ["deployTokenProfile", "deploy_organization"]),
     "share": (_configured("maxUnavailable", "100%"), ["maxUnavailable"]),
 }
@@ -83,8 +117,7 @@ CASES: dict[str, tuple[Break, list[str]]] = {
 
 def test_every_bad_input_is_refused_in_preview_and_update_and_changes_nothing(stage: Stage) -> None:
     """One sandbox for all: the point is that it stays as it is."""
-    stack_file = stage.program_directory / "stacks" / f"Pulumi.{STACK}.yaml"
-    good = stack_file.read_text()
+    good = stage.stack_file.read_text()
     writes, holdings = stage.writes(), stage.holdings()
     for case, (break_it, said) in CASES.items():
         environment = break_it(stage)
@@ -100,7 +133,7 @@ def test_every_bad_input_is_refused_in_preview_and_update_and_changes_nothing(st
             assert "Traceback" not in result.output, (case, result.output)
             assert "mistyped" not in result.output.replace("FLY_API_TOKN", ""), (case, result.output)
         assert stage.writes() == writes, case
-        stack_file.write_text(good)
+        stage.stack_file.write_text(good)
     assert stage.holdings() == holdings
     assert stage.minted() == 0
 
@@ -136,6 +169,7 @@ def test_operator_credentials_from_encrypted_config(stage: Stage) -> None:
     stage.assert_settled(1)
     unchanged = stage.pulumi("preview", "--expect-no-changes", "--stack", STACK, environment=environment)
     assert unchanged.status == 0, unchanged.output
+    assert "Nothing to rotate" in unchanged.output, unchanged.output
     state = "".join(path.read_text(errors="replace") for path in stage.state_directory.rglob("*") if path.is_file())
     for variable in ("FLY_ACCESS_TOKEN", "GITHUB_TOKEN", "CP_ADMIN_API_TOKEN"):
         assert stage.environment[variable] not in state

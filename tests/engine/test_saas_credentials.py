@@ -106,8 +106,7 @@ def test_mail_that_failed_once_is_no_obstacle_once_the_cause_is_mended(whole_map
 
 def test_everything_that_would_keep_a_key_from_working_is_refused_in_a_preview(whole_map: Stage) -> None:
     """One sandbox for all: the point is that it stays as it is."""
-    stack_file = whole_map.program_directory / "stacks" / f"Pulumi.{STACK}.yaml"
-    good = stack_file.read_text()
+    good = whole_map.stack_file.read_text()
     writes = whole_map.writes()
     held = {secret: whole_map.holdings(secret) for secret in ALL}
 
@@ -129,6 +128,11 @@ def test_everything_that_would_keep_a_key_from_working_is_refused_in_a_preview(w
         environment={"NEON_API_KEY": "napi_mistyped"},
     )
     whole_map.sandbox("unset", "resend.domain_unverified")
+    refused(
+        "The operator's Neon key is one of an organization",
+        "restricted_api_key",
+        environment={"NEON_API_KEY": whole_map.fly_secret(NEON), "RESEND_API_KEY": whole_map.fly_secret(RESEND)},
+    )
     whole_map.configure("resendDomain", "molecule.example")
     whole_map.configure("neonKeyScope", "project")
     whole_map.configure("neonProject", "no-such-project")
@@ -141,7 +145,7 @@ def test_everything_that_would_keep_a_key_from_working_is_refused_in_a_preview(w
     refused(
         "NEON_API_KEY is listed in `rotations`, but the config key `neonProject` is empty", "`resendDomain` is empty"
     )
-    stack_file.write_text(good)
+    whole_map.stack_file.write_text(good)
 
     assert whole_map.writes() == writes
     assert {secret: whole_map.holdings(secret) for secret in ALL} == held

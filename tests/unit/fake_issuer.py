@@ -1,8 +1,10 @@
 """A provider of credentials in memory that can fail at any call, before or after acting, and that revokes lazily."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from components.announcement import NOTHING, Announcement
 from components.errors import RefusedError
 from components.http import ApiError
 from components.issuer import Issuer
@@ -39,6 +41,14 @@ class FakeIssuer(Issuer):
     def obstacles(self) -> list[RefusedError]:
         """Nothing stands in the way."""
         return []
+
+    def announce_mint(self, name: str) -> Announcement:  # noqa: ARG002
+        """Nothing is said."""
+        return NOTHING
+
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:  # noqa: ARG002
+        """Nothing is said."""
+        return NOTHING
 
     def seed(self, credential_id: str, name: str, *, live: bool = True) -> None:
         """Adds a credential that somebody minted before."""

@@ -304,3 +304,14 @@ def test_checks_side_by_side_of_whom_none_is_to_be_called() -> None:
     with pytest.raises(CheckFailedError) as failed:
         together({"a": failing(CheckFailedError("broken")), "b": lambda: "fine"})
     assert failed.value.contact == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "leaked"), [({}, False), ({"reason": "routine"}, False), ({"reason": "leaked"}, True)]
+)
+def test_a_check_knows_whether_the_value_before_has_leaked(
+    monkeypatch: pytest.MonkeyPatch,
+    told: dict[str, object],
+    leaked: bool,  # noqa: FBT001 - a column
+) -> None:
+    assert subject_of(monkeypatch, None, **told).leaked is leaked

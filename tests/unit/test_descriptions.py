@@ -306,6 +306,10 @@ DETAILS = {"workflow_run_id": 77, "run_url": "https://github.test/u", "html_url"
 ROLES = {"admin": False, "pull": True, "push": True}
 GITHUB = [
     call("github", "can_push", "o/r").answered(Answer(f"GET {REPOSITORY}", {"permissions": ROLES}), result=True),
+    call("github", "may_see_secrets", "o/r").answered(
+        Answer(f"GET {REPOSITORY}/actions/secrets/public-key", {"key_id": "1", "key": "k"}), result=True
+    ),
+    call("github", "has_workflow", "o/r", "publish.yml").answered(Answer(f"GET {WORKFLOW}", {}), result=True),
     call("github", "default_branch", "o/r").answered(
         Answer(f"GET {REPOSITORY}", {"default_branch": "trunk"}), result="trunk"
     ),

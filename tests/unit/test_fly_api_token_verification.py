@@ -31,6 +31,7 @@ from components.verification.fly_api_token import (
     workflow_succeeds,
 )
 
+from .announced import assert_announced, assert_covered, assert_needed, changes
 from .fake_control_plane import Answers, FakeControlPlane, machine
 from .wire import START, Clock, Wire, at, booted, reply
 
@@ -128,13 +129,14 @@ class World(FakeControlPlane):
 
 
 @pytest.fixture
-def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """All systems, with an operator who may use them."""
     world = World()
     wire.serve = world.serve
     for name in ("FLY_ACCESS_TOKEN", "GITHUB_TOKEN", "CP_ADMIN_API_TOKEN"):
         monkeypatch.setenv(name, f"value-of-{name}")
-    return world
+    yield world
+    assert_covered(wire.requests, fly_api_token.announce(TOLD, leaked=False))
 
 
 # Everything together
@@ -149,6 +151,37 @@ def test_a_rotation_that_went_well_is_verified(world: World, capsys: pytest.Capt
     evidence = capsys.readouterr().err
     for name in ("machines", "health", "disposable org", "workflow", "earlier CI runs"):
         assert f"{name}: " in evidence
+
+
+def test_everything_that_is_announced_is_done_where_all_goes_well(world: World, wire: Wire) -> None:
+    fly_api_token.verify(TOLD, SUBJECT)
+    assert world.log
+    made, announced = changes(wire.requests), fly_api_token.announce(TOLD, leaked=False)
+    assert_announced(made, announced.writes)
+    assert_needed(made, announced.writes)
+
+
+def test_where_the_value_before_has_leaked_ci_runs_are_not_waited_for(
+    world: World, wire: Wire, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.unfinished = [[world.run(5, status="in_progress")]]  # for ever
+    fly_api_token.verify(TOLD, replace(SUBJECT, leaked=True))
+    evidence = capsys.readouterr().err
+    for name in ("machines", "health", "disposable org", "workflow"):
+        assert f"{name}: " in evidence, "everything else is shown as ever"
+    assert "earlier CI runs" not in evidence
+    assert "GET /repos/o/r/actions/runs" not in wire.lines
+    assert world.orgs == world.tenants == []
+
+
+def test_what_is_not_waited_for_is_said_to_be_given_up() -> None:
+    leaked, routine = (fly_api_token.announce(TOLD, leaked=each) for each in (True, False))
+    assert "CI runs of o/r" in leaked.costs[0]
+    assert "they lose it half-way" in leaked.costs[0]
+    assert routine.costs == ()
+    assert set(routine.words) - set(leaked.words) == {"CI runs that started with the value before have finished"}
+    assert routine.writes == leaked.writes
+    assert routine.dispatches == leaked.dispatches == ("publish.yml of o/r",)
 
 
 def test_one_failing_check_fails_the_verification_and_the_org_is_deleted(world: World) -> None:

@@ -66,3 +66,9 @@ def test_the_rest_is_passed_on(wire: Wire) -> None:
     TOKENS.revoke("t1")
     assert body_of(wire.requests[0])["variables"]["name"] == "tenant"
     assert body_of(wire.requests[1])["variables"] == {"input": {"id": "t1"}}
+
+
+@pytest.mark.parametrize(("status", "may"), [(200, True), (401, False)])
+def test_a_token_may_return_while_fly_takes_it(wire: Wire, status: int, may: bool) -> None:  # noqa: FBT001 - a column
+    wire.will(reply(status, [] if may else {"error": "Authenticate: token validation error"}))
+    assert TOKENS.may_return(VALUE) is may

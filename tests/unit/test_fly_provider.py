@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from components.errors import OperatorError
+from components.fly import provider
 from components.fly.provider import AppSecretsProvider
 from components.fly.rollout import STAMP
 from components.settings import ROLLING, STAGED
@@ -618,3 +619,28 @@ def test_a_value_without_a_way_back_is_not_brought_back(fly: FakeFly) -> None:
         AppSecretsProvider().update("cp", deployed({"TOKEN": OLD}), news)
     assert fly.secrets == {"TOKEN": NEW}
     assert fly.moves == ["write 2", f"boot m1 {NEW}"]
+
+
+# When each secret got its value
+
+
+def test_when_a_secret_got_its_value_is_kept_until_it_gets_another(
+    fly: FakeFly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter(["first", "second", "third"])
+    monkeypatch.setattr(provider, "now", lambda: next(times))
+    fly.secrets["OTHER"] = "other-value"
+    it = AppSecretsProvider()
+    first = dict(it.create(app({"TOKEN": OLD, "OTHER": "other-value"})).outs or {})
+    assert first["delivered_at"] == {"TOKEN": "first", "OTHER": "first"}
+    second = dict(it.update("cp", first, app({"TOKEN": NEW, "OTHER": "other-value"})).outs or {})
+    assert second["delivered_at"] == {"TOKEN": "second", "OTHER": "first"}
+    third = dict(it.update("cp", second, app({"TOKEN": NEW})).outs or {})
+    assert third["delivered_at"] == {"TOKEN": "second"}, "what is not managed any more is forgotten"
+
+
+def test_the_state_of_an_older_version_does_not_say_when(fly: FakeFly) -> None:
+    fly.secrets["OTHER"] = "other-value"
+    olds = deployed({"TOKEN": OLD, "OTHER": "other-value"})
+    outs = dict(AppSecretsProvider().update("cp", olds, app({"TOKEN": NEW, "OTHER": "other-value"})).outs or {})
+    assert set(outs["delivered_at"]) == {"TOKEN"}

@@ -11,10 +11,12 @@ import pulumi
 import pytest
 from pulumi.runtime import mocks
 
-from components import own_state, provider, rotation
+from components import own_state, provider
 from components.fly.provider import AppSecretsProvider
+from components.graph import Rotation
 from components.issuers import ISSUERS
-from components.rotation import Rotation
+from components.progress import Progress
+from components.rotated import RUN_CHECK, Rotated
 from components.secret import Check, Family, FlySecret, Issuer, RepositorySecret, Secret
 from components.settings import load
 from components.tenants.provider import TenantMachinesProvider
@@ -53,11 +55,14 @@ def test_credentials_are_found_by_their_remote_name() -> None:
 
 def test_progress_is_found_by_type_and_prefix() -> None:
     assert own_state.CREDENTIAL_TYPE == "pulumi-python:dynamic/rotation:Credential"
-    assert own_state.VERIFICATION_TYPE == "command:local:Command"
+    assert own_state.CHECK_TYPE == "command:local:Command"
     assert own_state.VERIFICATION_PREFIX == "verification-"
     assert own_state.APP_TYPE == "pulumi-python:dynamic/fly:AppSecrets"
     assert own_state.REVOCATION_TYPE == "pulumi-python:dynamic/rotation:Revocation"
     assert own_state.REVOCATION_PREFIX == "revocation-"
+    assert own_state.PROBE_PREFIX == "probe-"
+    assert own_state.TENANTS_TYPE == "pulumi-python:dynamic/tenants:TenantEnvironments"
+    assert own_state.ACTIONS_SECRET_TYPE == "github:index/actionsSecret:ActionsSecret"
 
 
 class Engine(mocks.Mocks):
@@ -72,7 +77,8 @@ class Engine(mocks.Mocks):
         outputs = dict(args.inputs)
         if args.typ == own_state.CREDENTIAL_TYPE:
             outputs |= {"turn": "1", "salt": "s", "credential_id": "t1", "value": "the-value-of-g1", "keyring": []}
-        if args.typ == own_state.VERIFICATION_TYPE:
+            outputs["created_at"] = "2026-11-23T11:00:00+00:00"
+        if args.typ == own_state.CHECK_TYPE:
             told = json.loads(args.inputs["environment"][check.SETTINGS_VARIABLE])
             outputs["stdout"] = json.dumps({**told, "verified_at": "2026-11-23T12:00:00+00:00"})
         return args.name, outputs
@@ -93,7 +99,7 @@ def registered() -> dict[str, mocks.MockResourceArgs]:
         name="TOKEN",
         source=Issuer(kind="fly-deploy-token", settings={"app": "tenant", "profile": "deploy", "expiry": "24h"}),
         fly=(FlySecret(app="cp"),),
-        repositories=(RepositorySecret(owner="o", repository="r"),),
+        repositories=(RepositorySecret(owner="o", repository="r", workflow="publish.yml"),),
         probe=Check(module="fly_token_probe", settings={"app": "tenant"}),
         verification=Check(module="fly_api_token", settings={"app": "cp"}),
     )
@@ -101,13 +107,15 @@ def registered() -> dict[str, mocks.MockResourceArgs]:
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> None:
         Rotation(
-            load(DEFAULTS.get, owner="o", old_values={}, compromised={}),
-            [secret],
-            generations={"TOKEN": 1},
-            supplied={},
-            progress={},
-            held_back={},
-            unmanaged_to_revoke={},
+            load(DEFAULTS.get, owner="o", old_values={}, compromised={}, reasons={}, max_age_days={}),
+            [
+                Rotated(
+                    secret=secret,
+                    family=Family(app="molecule-cp", stack="prod", secret="TOKEN", longest_name=255),
+                    generation=1,
+                    progress=Progress(),
+                )
+            ],
             operator_environment={},
         )
 
@@ -140,6 +148,9 @@ def test_properties_keep_their_names(registered: dict[str, mocks.MockResourceArg
             "verified_at",
             "holdings",
             "also",
+            "minted_at",
+            "delivered_at",
+            "reason",
         },
     }
     for name, properties in expected.items():
@@ -159,7 +170,7 @@ def test_a_check_gets_the_value_on_standard_input_alone(registered: dict[str, mo
 
 def test_the_commands_name_no_path_of_this_machine(registered: dict[str, mocks.MockResourceArgs]) -> None:
     for name in ("probe-TOKEN", "verification-TOKEN"):
-        assert str(registered[name].inputs["create"]).startswith(rotation.RUN_CHECK)
+        assert str(registered[name].inputs["create"]).startswith(RUN_CHECK)
         assert " /" not in registered[name].inputs["create"]
 
 
@@ -173,7 +184,7 @@ def test_the_resource_of_tenants_keeps_its_type_and_properties() -> None:
         TenantEnvironments(
             "tenant",
             {"REDIS_URL": pulumi.Output.secret("u"), "KEY": pulumi.Output.secret("k")},
-            load(DEFAULTS.get, owner="o", old_values={}, compromised={}),
+            load(DEFAULTS.get, owner="o", old_values={}, compromised={}, reasons={}, max_age_days={}),
             pulumi.ResourceOptions(),
             same_server=["REDIS_URL"],
             overlaps=["KEY"],

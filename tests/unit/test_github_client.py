@@ -60,6 +60,35 @@ def test_can_push(wire: Wire, status: int, body: object, may: bool | None) -> No
     assert CLIENT.can_push(REPOSITORY) is may
 
 
+LOOKS: dict[str, Callable[[], bool]] = {
+    "/repos/o/r/actions/secrets/public-key": lambda: CLIENT.may_see_secrets(REPOSITORY),
+    "/repos/o/r/actions/workflows/publish.yml": lambda: CLIENT.has_workflow(REPOSITORY, "publish.yml"),
+}
+
+
+@pytest.mark.parametrize("path", LOOKS)
+@pytest.mark.parametrize(("status", "may"), [(200, True), (403, False), (404, False)])
+def test_what_the_token_may_see(wire: Wire, path: str, status: int, may: bool) -> None:  # noqa: FBT001 - a column
+    refusal = {"message": "Resource not accessible by personal access token"}
+    wire.will(reply(status, {} if may else refusal))
+    assert LOOKS[path]() is may
+    assert wire.lines == [f"GET {path}"]
+
+
+@pytest.mark.parametrize("path", LOOKS)
+@pytest.mark.parametrize("status", [401, 422, 500])
+def test_what_proves_neither_is_an_error(wire: Wire, path: str, status: int) -> None:
+    wire.serve = lambda _request: reply(status, {"message": "no"})
+    with pytest.raises(ApiError):
+        LOOKS[path]()
+
+
+@pytest.mark.parametrize("path", LOOKS)
+def test_a_limit_is_not_taken_for_a_missing_right(wire: Wire, path: str) -> None:
+    wire.will(reply(403, {"message": "secondary rate limit"}, retry_after="1"), reply(200, {}))
+    assert LOOKS[path]()
+
+
 def test_a_refused_token_is_an_error(wire: Wire) -> None:
     wire.will(reply(401, {"message": "Bad credentials"}, x_github_request_id="A:1"))
     with pytest.raises(ApiError, match="Bad credentials") as failed:

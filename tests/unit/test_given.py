@@ -61,6 +61,7 @@ def test_nobody_is_told_and_nobody_takes_an_old_value() -> None:
     issuer.revoke(KEYRING[0].credential_id)
     assert len(issuer.issued()) == 4
     assert issuer.refuses("value 1")
+    assert issuer.may_return("value 1"), "nobody has ended it"
     assert issuer.obstacles() == []
     assert issuer.warnings() == []
     assert issuer.old_value_lives_until == ""

@@ -8,7 +8,10 @@ from components.errors import RefusedError
 from components.http import ApiError
 from components.neon.client import NeonClient
 from components.neon.issuer import ApiKeys
+from components.preflight import Candidate
+from components.progress import Progress
 from components.secret import Check, FlySecret, Issuer, Secret
+from components.work import Work
 
 from .wire import Wire, body_of, reply
 
@@ -17,6 +20,7 @@ ORGANIZATION = ApiKeys(client=NeonClient("napi_operator"), organization_id="org-
 PROJECT = ApiKeys(client=NeonClient("napi_operator"), organization_id="org-1", project_id="p-1")
 PERSONAL = ApiKeys(client=NeonClient("napi_operator"), organization_id="", project_id="")
 AUTH, READ_PROJECT = "GET /api/v2/auth", "GET /api/v2/projects/p-1"
+PERSON = {"auth_method": "api_key_user"}
 DEAD = {"code": "", "message": "supplied credentials do not pass authentication"}
 
 
@@ -62,19 +66,30 @@ def test_any_other_answer_is_no_verdict(wire: Wire, keys: ApiKeys, answer: httpx
 
 @pytest.mark.parametrize("keys", [ORGANIZATION, PERSONAL])
 def test_without_a_project_there_is_nothing_to_look_for(wire: Wire, keys: ApiKeys) -> None:
+    wire.will(reply(200, PERSON))
     assert keys.obstacles() == []
-    assert wire.requests == []
+    assert wire.lines == [AUTH]
+    assert wire.last.headers["authorization"] == "Bearer napi_operator"
+
+
+@pytest.mark.parametrize("keys", [ORGANIZATION, PROJECT, PERSONAL])
+def test_an_operators_key_that_cannot_mint_is_an_obstacle(wire: Wire, keys: ApiKeys) -> None:
+    wire.will(reply(200, {"auth_method": "api_key_org"}))
+    (obstacle,) = keys.obstacles()
+    assert "one of an organization" in obstacle.happened
+    assert "a personal key of an admin" in obstacle.next_step
 
 
 def test_a_project_that_is_there_is_no_obstacle(wire: Wire) -> None:
-    wire.will(reply(200, {"project": {}}))
+    wire.will(reply(200, PERSON), reply(200, {"project": {}}))
     assert PROJECT.obstacles() == []
+    assert wire.lines == [AUTH, READ_PROJECT]
     assert wire.last.headers["authorization"] == "Bearer napi_operator"
 
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_project_that_is_not_is_one(wire: Wire, status: int) -> None:
-    wire.will(reply(status))
+    wire.will(reply(200, PERSON), reply(status))
     (obstacle,) = PROJECT.obstacles()
     assert "no project p-1" in obstacle.happened
     assert "neonProject" in obstacle.next_step
@@ -122,7 +137,9 @@ def test_the_key_of_a_member_who_is_no_admin_is_refused_before_anything_is_touch
         "/v1/apps/cp": reply(200, {}),
         "/v1/apps/tenant": reply(200, {}),
         "/v1/apps/cp/machines": reply(200, [{"id": "m", "state": "started", "instance_id": "v"}]),
+        "/v1/apps/tenant/machines": reply(200, []),
         "/cp/admin/orgs": reply(200, {"orgs": []}),
+        "/api/v2/auth": reply(200, PERSON),
         "/api/v2/organizations/org-1/api_keys": reply(403, {"message": "user must be an admin of the organization"}),
     }
     wire.serve = lambda request: answers[request.url.path]
@@ -135,10 +152,15 @@ def test_the_key_of_a_member_who_is_no_admin_is_refused_before_anything_is_touch
     )
     with pytest.raises(RefusedError) as refused:
         preflight.check(
-            [secret],
-            supplied={},
-            progress={},
-            also={},
+            [
+                Candidate(
+                    secret=secret,
+                    work=Work(turns=True, mints=True),
+                    generation=1,
+                    name="family-g1",
+                    progress=Progress(),
+                )
+            ],
             control_plane_url="https://cp.test",
             tenant_app="tenant",
             config=lambda _key: None,

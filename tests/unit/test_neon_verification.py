@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from components.http import ApiError
 from components.verification import neon_api_key, neon_api_key_probe
 from components.verification.check import CheckFailedError, Subject
 
+from .announced import assert_covered
 from .fake_control_plane import Answers, FakeControlPlane
 from .wire import Clock, Wire, at, booted, reply
 
@@ -73,14 +74,15 @@ class World(FakeControlPlane):
 
 
 @pytest.fixture
-def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """All systems, with an operator who may use them."""
     world = World()
     wire.serve = world.serve
     monkeypatch.delenv("NEON_API_BASE_URL", raising=False)
     for name in ("FLY_ACCESS_TOKEN", "NEON_API_KEY", "CP_ADMIN_API_TOKEN"):
         monkeypatch.setenv(name, f"value-of-{name}")
-    return world
+    yield world
+    assert_covered(wire.requests, neon_api_key.announce(TOLD, leaked=False))
 
 
 def fails(world: World, reason: str, **told: Any) -> None:  # noqa: ANN401 - settings

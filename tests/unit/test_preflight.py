@@ -1,7 +1,7 @@
 """Is everything that an operator's credentials cannot do refused before anything is touched, by reading alone?"""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +9,15 @@ import httpx
 import pytest
 
 from components import preflight
+from components.announcement import NOTHING, Announcement
 from components.errors import RefusedError
 from components.http import ApiError
 from components.issuers import ISSUERS, Context, Kind
-from components.secret import Check, FlySecret, Issuer, Random, RepositorySecret, Secret, Supplied, TenantMachines
-from components.settings import Progress
+from components.keyring import Credential
+from components.preflight import Candidate, Findings
+from components.progress import Progress
+from components.secret import Check, FlySecret, Issuer, Random, RepositorySecret, Secret, Supplied
+from components.work import Action, Work
 
 from .fake_issuer import FakeIssuer
 from .wire import Wire, body_of, reply
@@ -22,7 +26,7 @@ SECRET = Secret(
     name="FLY_API_TOKEN",
     source=Issuer(kind="fly-deploy-token", settings={"app": "tokens", "profile": "deploy", "expiry": "24h"}),
     fly=(FlySecret(app="cp"),),
-    repositories=(RepositorySecret(owner="o", repository="r"),),
+    repositories=(RepositorySecret(owner="o", repository="r", workflow="publish.yml"),),
     probe=Check(module="probe"),
     verification=Check(module="verification"),
 )
@@ -40,11 +44,14 @@ GOOD: Mapping[str, tuple[int, Any]] = {
     "GET /v1/apps/tokens": (200, {}),
     "GET /v1/apps/tenant": (200, {}),
     "GET /v1/apps/cp/machines": (200, [MACHINE]),
+    "GET /v1/apps/tenant/machines": (200, [{**MACHINE, "id": "m2"}]),
     "POST /graphql": (
         200,
         {"data": {"app": {"limitedAccessTokens": {**TOKENS, "pageInfo": {"hasNextPage": False, "endCursor": None}}}}},
     ),
     "GET /repos/o/r": (200, {"permissions": {"push": True}}),
+    "GET /repos/o/r/actions/secrets/public-key": (200, {}),
+    "GET /repos/o/r/actions/workflows/publish.yml": (200, {}),
     "GET /cp/admin/orgs": (200, {"orgs": []}),
 }
 
@@ -61,18 +68,38 @@ def serving(changed: Mapping[str, tuple[int, Any]]) -> Callable[[httpx.Request],
     return lambda request: reply(*answers[f"{request.method} {request.url.path}"])
 
 
+ROTATING = Work(
+    action=Action.ROTATE,
+    turns=True,
+    mints=True,
+    delivers=SECRET.locations,
+    changes_values=True,
+    verifies=True,
+    revokes=True,
+)
+
+
 def check(
     also: dict[str, list[str]] | None = None,
     secrets: Iterable[Secret] = (SECRET,),
     *,
+    work: Work = ROTATING,
     supplied: Mapping[str, str] | None = None,
     progress: Mapping[str, Progress] | None = None,
-) -> list[str]:
+) -> Findings:
     return preflight.check(
-        secrets,
-        supplied=supplied or {},
-        progress=progress or {},
-        also=also or {},
+        [
+            Candidate(
+                secret=secret,
+                work=work,
+                generation=5,
+                name=f"{secret.name}-g5",
+                progress=(progress or {}).get(secret.name, Progress()),
+                supplied=(supplied or {}).get(secret.name, ""),
+                also=(also or {}).get(secret.name, []),
+            )
+            for secret in secrets
+        ],
         control_plane_url="https://cp.test",
         tenant_app="tenant",
         config=lambda _key: None,
@@ -89,7 +116,13 @@ def only_read(wire: Wire) -> bool:
 
 def test_an_operator_who_may_do_everything_gets_through_and_nothing_is_written(wire: Wire) -> None:
     wire.serve = serving({})
-    assert check({"FLY_API_TOKEN": ["t1"]}) == []
+    findings = check({"FLY_API_TOKEN": ["t1"]})
+    assert findings.warnings == []
+    assert {app: [each.machine_id for each in held] for app, held in findings.machines.items()} == {
+        "cp": ["m1"],
+        "tenant": ["m2"],
+    }
+    assert set(findings.secrets) == {"FLY_API_TOKEN"}
     assert set(wire.lines) == set(GOOD)
     assert only_read(wire)
 
@@ -99,6 +132,7 @@ REFUSALS: list[tuple[Mapping[str, tuple[int, Any]], tuple[str, ...]]] = [
     ({"GET /v1/apps/tenant": (403, {})}, ("Fly", "tenant")),
     ({"GET /v1/apps/tokens": (404, {})}, ("Fly", "tokens")),
     ({"GET /v1/apps/cp/machines": (200, [])}, ("cp", "no machines")),
+    ({"GET /v1/apps/tenant/machines": (503, {})}, ("Fly", "503")),
     ({"GET /v1/apps/cp": (401, {"error": "token validation error"})}, ("Fly", "FLY_ACCESS_TOKEN", "validation error")),
     ({"GET /v1/apps/cp": (500, {"error": "down"})}, ("Fly", "500")),
     (
@@ -109,6 +143,11 @@ REFUSALS: list[tuple[Mapping[str, tuple[int, Any]], tuple[str, ...]]] = [
     ({"GET /repos/o/r": (200, {"permissions": {"pull": True}})}, ("o/r", "not write")),
     ({"GET /repos/o/r": (401, {"message": "Bad credentials"})}, ("GitHub", "GITHUB_TOKEN", "Bad credentials")),
     ({"GET /repos/o/r": (503, {})}, ("GitHub", "503")),
+    ({"GET /repos/o/r/actions/secrets/public-key": (403, {})}, ("Actions secrets of o/r",)),
+    ({"GET /repos/o/r/actions/secrets/public-key": (404, {})}, ("Actions secrets of o/r",)),
+    ({"GET /repos/o/r/actions/secrets/public-key": (500, {})}, ("GitHub", "500")),
+    ({"GET /repos/o/r/actions/workflows/publish.yml": (404, {})}, ("o/r has no workflow publish.yml",)),
+    ({"GET /repos/o/r/actions/workflows/publish.yml": (403, {})}, ("o/r has no workflow publish.yml",)),
     ({"GET /cp/admin/orgs": (401, {"error": "no"})}, ("control plane", "CP_ADMIN_API_TOKEN")),
     ({"GET /cp/admin/orgs": (502, {})}, ("control plane", "502")),
 ]
@@ -224,7 +263,10 @@ def test_a_value_that_no_provider_mints_needs_no_providers_credential(
 ) -> None:
     monkeypatch.delenv("GITHUB_TOKEN")
     wire.serve = serving({})
-    assert check(secrets=[replace(SECRET, source=source, repositories=())]) == []
+    findings = check(secrets=[replace(SECRET, source=source, repositories=())])
+    assert findings.warnings == []
+    assert not findings.secrets["FLY_API_TOKEN"].revokes
+    assert findings.secrets["FLY_API_TOKEN"].minting == NOTHING
     assert "POST /graphql" not in wire.lines
     assert not any(line.startswith("GET /repos") for line in wire.lines)
 
@@ -268,7 +310,8 @@ def test_what_an_operator_should_know_is_returned_with_the_name_of_the_secret(
 ) -> None:
     wire.serve = serving({})
     secret = use(monkeypatch, lambda _settings, _context: _Warning())
-    assert check(secrets=[SECRET, secret]) == ["HANDED: it ends on Monday.", "HANDED: it is the last one."]
+    findings = check(secrets=[SECRET, secret])
+    assert findings.warnings == ["HANDED: it ends on Monday.", "HANDED: it is the last one."]
 
 
 class _Obstructed(_Warning):
@@ -307,18 +350,93 @@ def test_a_refusal_without_an_operator_blames_no_operators_credential(
     assert refused.value.contact.startswith("Upstash:")
 
 
-def test_how_many_machines_of_tenants_restart_is_said_once_for_all_their_secrets(wire: Wire) -> None:
-    def machine(number: int, *variables: str) -> dict[str, Any]:
-        return {**MACHINE, "id": f"t{number}", "config": {"env": dict.fromkeys(variables, "a-value")}}
+def known(generation: int, value: str = "") -> Credential:
+    return Credential(
+        generation=generation,
+        credential_id=f"t{generation}",
+        name=f"HANDED-g{generation}",
+        value=value or f"value of t{generation}",
+        created_at="2026-11-23T12:00:00Z",
+    )
 
-    tenants = [machine(1, "REDIS_URL", "KEY"), machine(2, "KEY"), machine(3), machine(4, "OTHER")]
-    wire.serve = serving({"GET /v1/apps/tenant/machines": (200, tenants)})
 
-    def held(variable: str, *, reprovisions: bool = False) -> Secret:
-        location = TenantMachines(app="tenant", variable=variable, reprovisions=reprovisions)
-        return replace(SECRET, name=f"S_{variable}", tenants=location)
+BACK = Work(action=Action.GO_BACK, turns=True, delivers=SECRET.locations, verifies=True, revokes=True)
 
-    (said,) = check(secrets=[held("REDIS_URL"), held("KEY")])
-    assert said.startswith("2 machines of tenant have KEY or REDIS_URL in their environment: each is updated")
-    assert "a-value" not in said
-    assert check(secrets=[held("KEY", reprovisions=True)]) == []
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("listed", [False, True])
+def test_what_its_provider_does_not_take_any_more_cannot_come_back(
+    wire: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: bool,  # noqa: FBT001 - a column
+    refused: bool,  # noqa: FBT001 - a column
+) -> None:
+    wire.serve = serving({})
+    issuer = FakeIssuer(still_accepted=10**6)
+    issuer.seed("t5", "HANDED-g5", live=listed)
+    secret = use(monkeypatch, lambda _settings, _context: issuer)
+    keyring = (known(6), known(5, "a stranger's value" if refused else ""))
+    progress = {"HANDED": Progress(current=6, keyring=keyring)}
+    if listed and not refused:
+        assert check(secrets=[secret], work=BACK, progress=progress).secrets["HANDED"].minting == NOTHING
+        return
+    with pytest.raises(RefusedError, match="Generation 5 of HANDED cannot come back") as failed:
+        check(secrets=[secret], work=BACK, progress=progress)
+    assert "keep generation 6" in failed.value.next_step
+    assert "'rotations.HANDED' 7" in failed.value.next_step
+    assert "stranger" not in str(failed.value)
+    assert not any(each.startswith(("mint", "revoke")) for each in issuer.calls)
+
+
+class _Announcing(_Warning):
+    """Says what minting does, whom it cuts off, and what revoking takes."""
+
+    def announce_mint(self, name: str) -> Announcement:
+        return Announcement(words=(f"mints {name}",))
+
+    def announce_revocation(self, credential_ids: Sequence[str]) -> Announcement:
+        return Announcement(words=tuple(f"ends {each}" for each in credential_ids))
+
+    @property
+    def outage(self) -> str:
+        return "Nobody can log in."
+
+
+@pytest.mark.parametrize(
+    ("work", "minting", "outage"),
+    [
+        (ROTATING, ("mints HANDED-g5",), "Nobody can log in."),
+        (replace(ROTATING, action=Action.TAKE_OVER), ("mints HANDED-g5",), "Nobody can log in."),
+        (replace(ROTATING, action=Action.FINISH, turns=False, mints=False), (), "Nobody can log in."),
+        (replace(ROTATING, action=Action.GO_BACK, mints=False), (), "Nobody can log in."),
+        (replace(ROTATING, action=Action.FINISH, turns=False, mints=False, delivers=(), changes_values=False), (), ""),
+        (Work(action=Action.VERIFY, verifies=True, revokes=True), (), ""),
+        (Work(action=Action.DELIVER, delivers=SECRET.locations), (), ""),
+        (Work(action=Action.REVOKE, revokes=True), (), ""),
+    ],
+    ids=["rotate", "take over", "finish", "go back", "finish what is delivered", "verify", "deliver", "revoke"],
+)
+def test_what_the_issuer_says_is_found_where_it_is_going_to_be_done(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, work: Work, minting: tuple[str, ...], outage: str
+) -> None:
+    wire.serve = serving({})
+    issuer = _Announcing()
+    for each in (4, 5):
+        issuer.seed(f"t{each}", f"HANDED-g{each}")
+    secret = use(monkeypatch, lambda _settings, _context: issuer)
+    progress = {"HANDED": Progress(current=4, keyring=(known(5), known(4)))}
+    finding = check(secrets=[secret], work=work, progress=progress).secrets["HANDED"]
+    assert (finding.minting.words, finding.outage) == (minting, outage)
+    assert finding.ending(["t4", "t3"]).words == ("ends t4", "ends t3")
+    assert [(each.credential_id, each.name) for each in finding.issued] == [
+        ("t4", "HANDED-g4"),
+        ("t5", "HANDED-g5"),
+    ]
+    assert finding.revokes
+
+
+def test_a_candidate_shows_no_value() -> None:
+    candidate = Candidate(
+        secret=SECRET, work=ROTATING, generation=1, name="n", progress=Progress(), supplied="not-for-you"
+    )
+    assert "not-for-you" not in repr(candidate)

@@ -9,7 +9,7 @@ from components import provider
 from components.errors import OperatorError, RefusedError
 from components.issuers import ISSUERS, Context, Kind
 from components.keyring import Credential, fingerprint
-from components.provider import CredentialProvider, RevocationProvider
+from components.provider import ROTATIONS_KEPT, CredentialProvider, RevocationProvider
 
 from .fake_issuer import FakeIssuer, Watched
 from .test_dynamic_provider import UNKNOWN
@@ -114,6 +114,9 @@ def revocation(current: Credential, keyring: list[Credential], **changed: Any) -
         "credential_id": current.credential_id,
         "keyring": [{**each.properties(), "generation": float(each.generation)} for each in keyring],
         "verified_at": "2026-11-23T12:00:00+00:00",
+        "minted_at": current.created_at,
+        "delivered_at": "2026-11-23T11:00:00+00:00",
+        "reason": "routine",
         "verified_subject": "s",
         "subject": "s",
         "holdings": {"Fly app cp": fingerprint(current.value)},
@@ -122,6 +125,7 @@ def revocation(current: Credential, keyring: list[Credential], **changed: Any) -
         "revoked": None,
         "alive": None,
         "unmanaged": None,
+        "timeline": None,
         **changed,
     }
 
@@ -389,3 +393,139 @@ def test_the_watch_asks_the_issuer_that_the_state_knows(
     built.clear()
     RevocationProvider().diff("id", olds, revocation(pair[0], pair))
     assert built == [({"account": "1"}, tuple(pair))]
+
+
+# The timeline
+
+
+@pytest.fixture
+def revoked_now(monkeypatch: pytest.MonkeyPatch) -> str:
+    """When everything is revoked."""
+    monkeypatch.setattr(provider, "now", lambda: "2026-11-23T12:30:00+00:00")
+    return "2026-11-23T12:30:00+00:00"
+
+
+def kept(outs: Properties) -> Properties:
+    """As it comes back from the state: every number is a float."""
+    return {**outs, "timeline": [{**each, "generation": float(each["generation"])} for each in outs["timeline"]]}
+
+
+FIRST = {
+    "generation": 2,
+    "reason": "leaked",
+    "minted_at": "2026-11-23T12:00:00Z",
+    "delivered_at": "2026-11-23T11:00:00+00:00",
+    "verified_at": "2026-11-23T12:00:00+00:00",
+}
+
+
+@pytest.mark.usefixtures("issuer")
+def test_the_first_rotation_is_written_down(pair: list[Credential], revoked_now: str) -> None:
+    outs = outputs(revocation(pair[0], pair, reason="leaked"))
+    assert outs["timeline"] == [{**FIRST, "revoked_at": revoked_now, "revoked": [f"{NAME}1"]}]
+
+
+def test_where_nothing_had_to_be_revoked_there_is_no_time_of_it(issuer: FakeIssuer, pair: list[Credential]) -> None:
+    issuer.revoke("t1")
+    outs = outputs(revocation(pair[0], pair[:1], reason="leaked"))
+    assert outs["timeline"] == [{**FIRST, "revoked_at": "", "revoked": []}]
+
+
+def test_another_rotation_comes_before_the_one_before(
+    issuer: FakeIssuer, pair: list[Credential], revoked_now: str
+) -> None:
+    olds = kept(outputs(revocation(pair[0], pair)))
+    issuer.seed("t3", f"{NAME}3")
+    third = Credential(
+        generation=3, credential_id="t3", name=f"{NAME}3", value="value of t3", created_at="2026-11-24T12:00:00Z"
+    )
+    news = revocation(third, [third, pair[0]], verified_at="2026-11-24T12:10:00+00:00", delivered_at="")
+    outs = outputs(news, olds)
+    assert [each["generation"] for each in outs["timeline"]] == [3, 2]
+    assert outs["timeline"][0] == {
+        "generation": 3,
+        "reason": "routine",
+        "minted_at": "2026-11-24T12:00:00Z",
+        "delivered_at": "",
+        "verified_at": "2026-11-24T12:10:00+00:00",
+        "revoked_at": revoked_now,
+        "revoked": [f"{NAME}2"],
+    }
+    assert outs["timeline"][1] == olds["timeline"][0], "what is over is not touched"
+
+
+def test_going_on_with_a_rotation_adds_to_it(
+    issuer: FakeIssuer, pair: list[Credential], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "now", lambda: "first")
+    olds = kept(outputs(revocation(pair[0], pair)))
+    monkeypatch.setattr(provider, "now", lambda: "second")
+    again = revocation(pair[0], pair, also=["hand"], verified_at="later", delivered_at="later", reason="leaked")
+    (entry,) = outputs(again, olds)["timeline"]
+    assert issuer.revoked == ["t1", "hand"]
+    assert entry["revoked"] == [f"{NAME}1", "by hand"]
+    assert entry["revoked_at"] == "second"
+    for key in ("generation", "reason", "minted_at", "delivered_at", "verified_at"):
+        assert entry[key] == olds["timeline"][0][key], "the rotation itself has not changed"
+
+
+@pytest.mark.usefixtures("issuer")
+def test_a_verification_alone_is_no_rotation(pair: list[Credential], revoked_now: str) -> None:
+    olds = kept(outputs(revocation(pair[0], pair)))
+    outs = outputs(revocation(pair[0], pair, verified_at="later"), olds)
+    assert [each["generation"] for each in outs["timeline"]] == [2]
+    assert outs["timeline"][0]["revoked_at"] == revoked_now
+    assert outs["timeline"][0]["revoked"].count(f"{NAME}1") == 1
+
+
+def test_nothing_is_over_while_an_old_one_lives(watched: Watched, pair: list[Credential], revoked_now: str) -> None:
+    oldest = Credential(
+        generation=0, credential_id="t0", name=f"{NAME}0", value="value of t0", created_at="2026-11-23T12:00:00Z"
+    )
+    watched.seed("t0", f"{NAME}0")
+    news = revocation(pair[0], [*pair, oldest])
+    olds = kept(outputs(news))
+    assert (olds["timeline"][0]["revoked_at"], olds["timeline"][0]["revoked"]) == ("", [])
+    watched.end("t0")
+    olds = kept(outputs(news, olds))
+    assert (olds["timeline"][0]["revoked_at"], olds["timeline"][0]["revoked"]) == ("", [f"{NAME}0"]), "t1 is alive"
+    watched.end("t1")
+    (entry,) = outputs(news, olds)["timeline"]
+    assert (entry["revoked_at"], set(entry["revoked"])) == (revoked_now, {f"{NAME}0", f"{NAME}1"})
+
+
+@pytest.mark.usefixtures("issuer")
+@pytest.mark.parametrize("timeline", [None, [], "absent"])
+def test_the_state_of_an_older_version_has_no_timeline(pair: list[Credential], timeline: object) -> None:
+    olds = {**outputs(revocation(pair[0], pair)), "timeline": timeline}
+    if timeline == "absent":
+        del olds["timeline"]
+    news = revocation(pair[0], pair)
+    del news["delivered_at"]
+    (entry,) = outputs(news, olds)["timeline"]
+    assert (entry["generation"], entry["delivered_at"]) == (2, "")
+
+
+@pytest.mark.usefixtures("issuer")
+def test_no_more_than_the_last_ten_are_kept(pair: list[Credential]) -> None:
+    before = [{**FIRST, "generation": float(-each), "revoked_at": "", "revoked": []} for each in range(15)]
+    olds = {**revocation(pair[0], pair), "timeline": before}
+    outs = outputs(revocation(pair[0], pair), olds)
+    assert ROTATIONS_KEPT == 10
+    assert [each["generation"] for each in outs["timeline"]] == [2, *(0.0 - each for each in range(9))]
+
+
+@pytest.mark.usefixtures("issuer")
+def test_another_minting_of_the_same_generation_is_another_rotation(pair: list[Credential]) -> None:
+    olds = kept(outputs(revocation(pair[0], pair)))
+    news = revocation(pair[0], pair, minted_at="2026-12-01T00:00:00Z")
+    assert [each["minted_at"] for each in outputs(news, olds)["timeline"]] == [
+        "2026-12-01T00:00:00Z",
+        "2026-11-23T12:00:00Z",
+    ]
+
+
+@pytest.mark.usefixtures("issuer")
+def test_no_value_gets_into_a_timeline(pair: list[Credential]) -> None:
+    outs = outputs(revocation(pair[0], pair))
+    assert not any(each.value in repr(outs["timeline"]) for each in pair)

@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from components.http import ApiError
 from components.verification import resend_from_email
 from components.verification.check import CheckFailedError, Subject
 
+from .announced import assert_covered
 from .fake_control_plane import Answers, FakeControlPlane
 from .wire import Clock, Wire, at, booted, reply
 
@@ -67,14 +68,15 @@ class World(FakeControlPlane):
 
 
 @pytest.fixture
-def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """All systems, with an operator who may use them."""
     world = World()
     wire.serve = world.serve
     for name in ("FLY_ACCESS_TOKEN", "RESEND_API_KEY", "CP_ADMIN_API_TOKEN"):
         monkeypatch.setenv(name, f"value-of-{name}")
     give(monkeypatch, NEW)
-    return world
+    yield world
+    assert_covered(wire.requests, resend_from_email.announce(TOLD, leaked=False))
 
 
 def give(monkeypatch: pytest.MonkeyPatch, value: str) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from components.http import ApiError
 from components.verification import resend_api_key, resend_api_key_probe
 from components.verification.check import CheckFailedError, Subject
 
+from .announced import assert_covered
 from .fake_control_plane import Answers, FakeControlPlane
 from .wire import Clock, Wire, at, booted, reply
 
@@ -75,13 +76,14 @@ class World(FakeControlPlane):
 
 
 @pytest.fixture
-def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """All systems, with an operator who may use them."""
     world = World()
     wire.serve = world.serve
     for name in ("FLY_ACCESS_TOKEN", "RESEND_API_KEY", "CP_ADMIN_API_TOKEN"):
         monkeypatch.setenv(name, f"value-of-{name}")
-    return world
+    yield world
+    assert_covered(wire.requests, resend_api_key.announce(TOLD, leaked=False))
 
 
 def fails(world: World, reason: str, **told: Any) -> None:  # noqa: ANN401 - settings

@@ -1,257 +1,559 @@
-"""Does the graph hold what each source of a value needs, and nothing that a staged secret may not have yet?
+"""Is what an update does decided and refused before anything is touched, and said where somebody looks?
 
-The graph is the program's own, on the SDK's mocks; `test_frozen_names.py` has the names of it.
+Without an engine: config and stack are those of the SDK's mocks, Fly and the other providers stand behind the wire or are not asked.
 """
 
-import asyncio
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pulumi
-import pulumi_command
 import pytest
 from pulumi.runtime import mocks
+from pulumi.runtime.config import set_all_config
 
-from components import own_state, resources, rotation
-from components.keyring import fingerprint
-from components.rotation import Rotation
-from components.secret import Check, FlySecret, Issuer, Random, Secret, Supplied
-from components.settings import Progress, load
+from components import drift, own_state, preflight, rotation, staging
+from components.announcement import Announcement
+from components.drift import Seen
+from components.errors import OperatorError, RefusedError
+from components.impact import Finding, Impact, as_data
+from components.impact_text import render
+from components.issuers import ISSUERS, Kind
+from components.keyring import Credential, fingerprint
+from components.progress import AppInState, CheckInState, Progress, State
+from components.rotated import Rotated
+from components.secret import Check, Family, FlySecret, Issuer, Secret
+from components.settings import ROLLING, STAGED, Settings
 from components.staging import HeldBack
-from components.verification import check
+from components.work import Action, Work
 
-from .test_settings import DEFAULTS
+from .fake_issuer import FakeIssuer
+from .test_impact import validate
+from .test_preflight import VALUES, only_read, serving
+from .test_secret_map import configured
+from .wire import Wire
 
-VALUE = "value-that-is-current"
-HANDED = "value-that-was-handed-in"
+CP = FlySecret(app="cp")
 SECRET = Secret(
     name="TOKEN",
-    source=Issuer(kind="fly-deploy-token", settings={"app": "tenant", "profile": "deploy", "expiry": "24h"}),
-    fly=(FlySecret(app="cp"),),
-    probe=Check(module="fly_token_probe"),
+    source=Issuer(kind="fake"),
+    fly=(CP,),
+    probe=Check(module="fly_token_probe", settings={"app": "cp"}),
     verification=Check(module="fly_app", settings={"app": "cp"}),
+    may_be_staged=True,
 )
+OTHER = replace(SECRET, name="OTHER")
+SETTINGS = configured(app="cp", tenantApp="tenant", controlPlaneUrl="https://cp.test")
+OPERATOR = {"ROTATION_CONFIG_neonApiKey": "neon-operator-key"}
 
 
 class Engine(mocks.Mocks):
-    """Remembers what is registered, and answers as the providers would."""
-
-    def __init__(self) -> None:
-        self.registered: dict[str, mocks.MockResourceArgs] = {}
+    """Is not asked for anything."""
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[Any, Any]]:
-        """One resource."""
-        self.registered[args.name] = args
-        outputs = dict(args.inputs)
-        if args.typ == own_state.CREDENTIAL_TYPE:
-            outputs |= {"turn": "1", "salt": "pepper", "credential_id": "t1", "value": VALUE, "keyring": []}
-        if args.typ == own_state.VERIFICATION_TYPE:
-            told = json.loads(args.inputs["environment"][check.SETTINGS_VARIABLE])
-            outputs["stdout"] = json.dumps({**told, "verified_at": "2026-11-23T12:00:00+00:00"})
-        if args.typ == own_state.REVOCATION_TYPE:
-            outputs |= {"alive": [{"credential_id": "t0", "lives_until": "then"}], "unmanaged": [], "revoked": []}
-        if args.typ.startswith("random:"):
-            outputs |= {"hex": "in-hex", "base64": "in-base64"}
-        return args.name, outputs
+        """None of these tests registers a resource."""
+        raise AssertionError(args.name)
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
-        """Nothing is called."""
-        del args
-        return {}, None
-
-
-@dataclass
-class Graph:
-    """What a run of the program registered.
-
-    Attributes:
-        inputs: By name.
-        types: By name.
-        options: Of checks and revocations, by name.
-        output: The stack output `secrets`.
-    """
-
-    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    types: dict[str, str] = field(default_factory=dict)
-    options: dict[str, pulumi.ResourceOptions] = field(default_factory=dict)
-    output: dict[str, Any] = field(default_factory=dict)
+        """Nor calls a function."""
+        raise AssertionError(args.token)
 
 
 @pytest.fixture
-def options(monkeypatch: pytest.MonkeyPatch) -> dict[str, pulumi.ResourceOptions]:
-    """The options of each check and each revocation: mocks do not see them."""
-    seen: dict[str, pulumi.ResourceOptions] = {}
-    command, revocation = pulumi_command.local.Command, resources.Revocation
-
-    def make_command(name: str, **arguments: Any) -> Any:  # noqa: ANN401 - the SDK's
-        seen[name] = arguments["opts"]
-        return command(name, **arguments)
-
-    def make_revocation(secret: Secret, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - the program's own
-        seen[f"revocation-{secret.name}"] = named["options"]
-        return revocation(secret, *arguments, **named)
-
-    monkeypatch.setattr(pulumi_command.local, "Command", make_command)
-    monkeypatch.setattr(rotation, "Revocation", make_revocation)
-    return seen
+def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """What the operator is told, by level."""
+    lines: dict[str, list[str]] = {"info": [], "warn": []}
+    for level, heard in lines.items():
+        monkeypatch.setattr(pulumi.log, level, heard.append)
+    return lines
 
 
-def run(
-    secret: Secret,
-    options: dict[str, pulumi.ResourceOptions],
-    *,
-    held: HeldBack | None = None,
-    progress: Mapping[str, Progress] | None = None,
-    generation: int = 3,
-) -> Graph:
-    engine = Engine()
-    asyncio.set_event_loop(asyncio.new_event_loop())
-    pulumi.runtime.set_mocks(engine, project="molecule-secrets", stack="prod", preview=False)
-    graph = Graph(options=options)
-
-    @pulumi.runtime.test  # type: ignore[untyped-decorator]
-    def program() -> object:
-        it = Rotation(
-            load(DEFAULTS.get, owner="o", old_values={}, compromised={}),
-            [secret],
-            generations={secret.name: generation},
-            supplied={secret.name: HANDED},
-            progress=progress or {},
-            held_back={} if held is None else {secret.name: held},
-            unmanaged_to_revoke={},
-            operator_environment={},
-        )
-        return pulumi.Output.all(**it.secrets).apply(graph.output.update)
-
-    program()
-    graph.inputs = {name: dict(args.inputs) for name, args in engine.registered.items()}
-    graph.types = {name: args.typ for name, args in engine.registered.items()}
-    return graph
+@pytest.fixture
+def issuer(monkeypatch: pytest.MonkeyPatch) -> FakeIssuer:
+    """Who mints, under the kind `fake`."""
+    issuer = _Announcing()
+    for module in (rotation, preflight):
+        monkeypatch.setattr(module, "ISSUERS", {**ISSUERS, "fake": Kind(build=lambda *_: issuer, operator=None)})
+    return issuer
 
 
-# Sources
+class _Announcing(FakeIssuer):
+    def announce_mint(self, name: str) -> Announcement:
+        return Announcement(words=(f"a token, named {name}",))
 
 
-def concealed(wire: Mapping[str, str]) -> str:
-    """A value that the engine is told to encrypt, as the SDK marks it on the wire."""
-    assert wire.get("4dabf18193072939515e22adb298388d") == "1b47061264138c4ac30d75fd1eb44270"
-    return wire["value"]
+@pytest.fixture(autouse=True)
+def stack(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, list[str]], issuer: FakeIssuer, wire: Wire
+) -> Iterator[None]:
+    """The stack `prod`, an operator with all credentials, and providers where all is well."""
+    del said, issuer
+    pulumi.runtime.set_mocks(Engine(), project="molecule-secrets", stack="prod", preview=True)
+    config()
+    for name, value in VALUES.items():
+        monkeypatch.setenv(name, value)
+    wire.serve = serving({})
+    yield
+    set_all_config({})
 
 
-def test_what_a_provider_mints_is_given_nothing(options: dict[str, pulumi.ResourceOptions]) -> None:
-    graph = run(SECRET, options)
-    assert graph.inputs["TOKEN"]["issuer"]["kind"] == "fly-deploy-token"
-    assert "given" not in graph.inputs["TOKEN"]
-    assert graph.inputs["TOKEN"]["keep_from"] == 0
-    assert "probe-TOKEN" in graph.inputs
-    assert not any(kind.startswith("random:") for kind in graph.types.values())
+def config(*, secret: Sequence[str] = (), **values: Any) -> None:  # noqa: ANN401 - JSON
+    """The stack's config: what has to be there, and these."""
+    known = {"rotations": {"TOKEN": 1}, "revokeUnmanaged": {}, "supplied": {}, **values}
+    texts = {key: each if isinstance(each, str) else json.dumps(each) for key, each in known.items()}
+    set_all_config(
+        {f"molecule-secrets:{key}": each for key, each in texts.items()},
+        [f"molecule-secrets:{each}" for each in secret],
+    )
 
 
-def test_what_is_handed_in_is_given_and_watched_from_where_it_is_needed(
-    options: dict[str, pulumi.ResourceOptions],
-) -> None:
-    progress = {"TOKEN": Progress(current=3, verified=2, oldest_alive=1)}
-    graph = run(replace(SECRET, source=Supplied()), options, progress=progress)
-    assert graph.inputs["TOKEN"]["issuer"] == {"kind": "given", "settings": {}}
-    assert (concealed(graph.inputs["TOKEN"]["given"]), graph.inputs["TOKEN"]["keep_from"]) == (HANDED, 1)
-    assert run(replace(SECRET, source=Supplied()), options).inputs["TOKEN"]["keep_from"] == 0
+def value_of(generation: int) -> str:
+    return f"value of t{generation}"  # as `FakeIssuer.seed` makes it
 
 
-@pytest.mark.parametrize(("encoding", "value"), [("hex", "in-hex"), ("base64", "in-base64")])
-def test_what_pulumi_generates_is_new_for_every_generation(
-    options: dict[str, pulumi.ResourceOptions],
-    encoding: Literal["hex", "base64"],
-    value: str,
-) -> None:
-    secret = replace(SECRET, source=Random(length=48, encoding=encoding))
-    graph = run(secret, options)
-    assert graph.types["generated-TOKEN"] == "random:index/randomBytes:RandomBytes"
-    assert graph.inputs["generated-TOKEN"]["length"] == 48
-    assert graph.inputs["generated-TOKEN"]["keepers"] == {"generation": "3"}
-    assert concealed(graph.inputs["TOKEN"]["given"]) == value
-    assert run(secret, options, generation=4).inputs["generated-TOKEN"]["keepers"] == {"generation": "4"}
+def name_of(generation: int) -> str:
+    return f"cp-rotation-prod-TOKEN-g{generation}"
 
 
-def test_a_secret_without_a_probe_is_delivered_without_one(options: dict[str, pulumi.ResourceOptions]) -> None:
-    graph = run(replace(SECRET, probe=None), options)
-    assert set(graph.inputs) == {"molecule-cp", "TOKEN", "cp", "verification-TOKEN", "revocation-TOKEN"}
-    assert graph.inputs["cp"]["TOKEN"] == VALUE
-
-
-# Checks
-
-
-def told(graph: Graph, name: str) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(graph.inputs[name]["environment"][check.SETTINGS_VARIABLE])
-    return settings
-
-
-def test_a_check_is_told_its_secret_and_gets_its_last_report(options: dict[str, pulumi.ResourceOptions]) -> None:
-    graph = run(SECRET, options)
-    for name in ("probe-TOKEN", "verification-TOKEN"):
-        assert told(graph, name)["secret"] == "TOKEN"
-        assert told(graph, name)["generation"] == 3
-        assert graph.inputs[name]["addPreviousOutputInEnv"] is True
-
-
-def test_what_a_verification_is_about_cannot_be_guessed_from_what_is_shown(
-    options: dict[str, pulumi.ResourceOptions],
-) -> None:
-    graph = run(SECRET, options)
-    subject = told(graph, "verification-TOKEN")["subject"]
-    assert subject == fingerprint("\n".join(["pepper", "1", fingerprint(VALUE)]))
-    assert graph.inputs["verification-TOKEN"]["triggers"] == [subject]
-    assert graph.inputs["revocation-TOKEN"]["subject"] == subject
-    assert fingerprint(VALUE) not in json.dumps(graph.inputs["verification-TOKEN"], default=str)
-
-
-# Staged
-
-
-def test_without_staging_nothing_is_left_as_it_is(options: dict[str, pulumi.ResourceOptions]) -> None:
-    graph = run(SECRET, options)
-    assert [each.ignore_changes for each in graph.options.values()] == [None, None, None]
-    output = graph.output["TOKEN"]
-    assert (output["generation"], output["staged"], output["credential_id"]) == (3, None, "t1")
-    assert output["alive"] == [{"credential_id": "t0", "lives_until": "then"}]
-
-
-def test_the_first_generation_that_is_staged_has_no_verification_yet(
-    options: dict[str, pulumi.ResourceOptions],
-) -> None:
-    graph = run(SECRET, options, held=HeldBack(reason="r", has_verification=False, has_revocation=False))
-    assert set(graph.inputs) == {"molecule-cp", "TOKEN", "probe-TOKEN", "cp"}
-    assert graph.output["TOKEN"] == {
-        "generation": 0,
-        "credential_id": "",
-        "verified_at": "",
-        "alive": [],
-        "unmanaged": [],
-        "locations": ["Fly app cp"],
-        "staged": 3,
+def deployed(generation: int = 1, *, keyring: Sequence[int] = (), secret: Secret = SECRET, **changed: Any) -> Progress:  # noqa: ANN401 - fields
+    """A secret that is verified, and of which everything else is revoked."""
+    family = Family(app="cp", stack="prod", secret=secret.name, longest_name=255)
+    rotated = Rotated(secret=secret, family=family, generation=generation, progress=Progress())
+    wanted = rotated.wanted_checks({})
+    held = fingerprint(value_of(generation))
+    about = {"probe": "1", "verification": fingerprint(f"\n1\n{held}")}  # without a salt
+    checks = {
+        name: CheckInState(command=each.command, told=each.told, trigger=about[name]) for name, each in wanted.items()
     }
+    known = {
+        "current": generation,
+        "turn": "1",
+        "verified": generation,
+        "verified_at": "2026-11-23T12:00:00+00:00",
+        "revoked_for": "2026-11-23T12:00:00+00:00",
+        "keyring": tuple(
+            Credential(
+                generation=each,
+                credential_id=f"t{each}",
+                name=name_of(each),
+                value=value_of(each),
+                created_at="2026-11-23T11:00:00Z",
+            )
+            for each in keyring or (generation,)
+        ),
+        "at_fly": {"cp": held},
+        "has_verification": True,
+        "has_revocation": True,
+        **checks,
+    }
+    return Progress(**{**known, **changed})
 
 
-def test_a_verification_that_failed_before_it_is_staged_stays_as_it_is(
-    options: dict[str, pulumi.ResourceOptions],
+def decide(
+    state: State | None = None, secrets: Sequence[Secret] = (SECRET,), settings: Settings = SETTINGS
+) -> tuple[list[Rotated], Impact]:
+    return rotation._decide(settings, list(secrets), {}, state or State())
+
+
+def state_of(**progress: Progress) -> State:
+    return State(progress=progress)
+
+
+# What is decided
+
+
+def test_a_first_deployment(wire: Wire, said: dict[str, list[str]]) -> None:
+    rotated, impact = decide()
+    (one,) = rotated
+    assert (one.secret, one.generation, one.reason, one.held_back) == (SECRET, 1, "routine", None)
+    assert one.family.credential_name(1) == name_of(1)
+    (effect,) = impact.effects
+    assert (effect.action, effect.mints) == (Action.TAKE_OVER, f"a token, named {name_of(1)}")
+    assert [(each.app, each.machines) for each in impact.restarts] == [("cp", 1)]
+    assert impact.stack == "prod"
+    assert only_read(wire)
+    assert said["warn"] == []
+
+
+def test_where_nothing_is_to_be_done_no_provider_is_asked(wire: Wire) -> None:
+    rotated, impact = decide(state_of(TOKEN=deployed()))
+    assert not impact.pending
+    assert rotated[0].progress.current == 1
+    assert wire.requests == []
+
+
+def test_only_what_is_listed_is_rotated() -> None:
+    config(rotations={"OTHER": 3})
+    rotated, impact = decide(secrets=(SECRET, OTHER))
+    assert [(each.secret.name, each.generation) for each in rotated] == [("OTHER", 3)]
+    assert [each.secret for each in impact.effects] == ["OTHER"]
+
+
+def test_a_delivery_alone_asks_for_no_more_rights_than_it_needs(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def look(_client: object, secrets: Sequence[Secret], state: State, **known: Any) -> Seen:  # noqa: ANN401
+        heard.append({"secrets": [each.name for each in secrets], "apps": set(state.apps), **known})
+        return Seen(drifted={"TOKEN": {CP: "somebody else set it"}})
+
+    monkeypatch.setattr(drift, "look", look)
+    _, impact = decide(replace(state_of(TOKEN=deployed()), apps={"cp": AppInState(names=("TOKEN",))}))
+    assert heard == [{"secrets": ["TOKEN"], "apps": {"cp"}, "generations": {"TOKEN": 1}, "staged": False}]
+    (effect,) = impact.effects
+    assert (effect.action, effect.drift) == (Action.DELIVER, ("somebody else set it",))
+    assert wire.requests == [], "no preflight"
+
+
+@pytest.mark.parametrize("status", [401, 403, 503])
+def test_where_fly_does_not_show_what_it_holds_nothing_is_decided(wire: Wire, status: int) -> None:
+    wire.serve = serving({"GET /v1/apps/cp/machines": (status, {"error": "no"})})
+    with pytest.raises(RefusedError, match="Fly") as refused:
+        decide(replace(state_of(TOKEN=deployed()), apps={"cp": AppInState(names=("TOKEN",))}))
+    assert refused.value.next_step
+
+
+def test_a_bump_says_what_is_revoked(issuer: FakeIssuer) -> None:
+    issuer.seed("t1", name_of(1))
+    issuer.seed("hand", "by hand")
+    config(rotations={"TOKEN": 2}, revokeUnmanaged={"TOKEN": ["hand"]})
+    rotated, impact = decide(state_of(TOKEN=deployed()))
+    assert rotated[0].also == ("hand",)
+    assert [each.credential_id for each in impact.effects[0].revokes] == ["t1", "hand"]
+
+
+@pytest.mark.parametrize(
+    ("progress", "generation", "dead"),
+    [
+        (deployed(keyring=(1, 2)), 2, 2),  # 2 was bumped, given up by going back to 1, and revoked
+        (deployed(current=2, turn="2", keyring=(2, 1)), 1, 1),  # somebody revoked the one that is verified
+    ],
+    ids=["forward again to one that was given up", "back to one that somebody revoked"],
+)
+def test_a_generation_whose_credential_is_dead_does_not_come_back(
+    issuer: FakeIssuer, progress: Progress, generation: int, dead: int
 ) -> None:
-    graph = run(SECRET, options, held=HeldBack(reason="r", has_verification=True, has_revocation=False))
-    assert "revocation-TOKEN" not in graph.inputs
-    assert graph.options["verification-TOKEN"].ignore_changes == ["*"]
-    assert graph.options["probe-TOKEN"].ignore_changes is None, "the probe needs no machine"
-    assert (graph.output["TOKEN"]["generation"], graph.output["TOKEN"]["staged"]) == (0, 3)
+    """`lifecycle.make_current` would mint another one of that generation, which nobody was told."""
+    for each in (1, 2):
+        issuer.seed(f"t{each}", name_of(each), live=each != dead)
+    config(rotations={"TOKEN": generation})
+    with pytest.raises(RefusedError, match=f"Generation {generation} of TOKEN cannot come back") as refused:
+        decide(state_of(TOKEN=progress))
+    assert "'rotations.TOKEN' 3" in refused.value.next_step
 
 
-def test_what_the_state_has_for_the_generation_before_stays_as_it_is(
-    options: dict[str, pulumi.ResourceOptions],
+@pytest.mark.parametrize("generation", [1, 2])
+def test_a_generation_whose_credential_lives_comes_back(issuer: FakeIssuer, generation: int) -> None:
+    for each in (1, 2, 3):
+        issuer.seed(f"t{each}", name_of(each))
+    config(rotations={"TOKEN": generation})
+    _, impact = decide(state_of(TOKEN=deployed(current=3, turn="3", keyring=(3, 2, 1))))
+    (effect,) = impact.effects
+    assert effect.mints == ""
+    assert {each.credential_id for each in effect.revokes} == {"t1", "t2", "t3"} - {f"t{generation}"}
+
+
+def test_an_age_is_of_the_config() -> None:
+    settings = replace(SETTINGS, max_age_days={"TOKEN": 1})
+    old = tuple(replace(each, created_at="2020-01-01T00:00:00Z") for each in deployed().keyring)
+    rotated, impact = decide(state_of(TOKEN=deployed(keyring=[1]), OTHER=deployed()), settings=settings)
+    assert rotated[0].max_age_days == 1
+    _, impact = decide(state_of(TOKEN=replace(deployed(), keyring=old)), settings=settings)
+    assert impact.overdue["TOKEN"].overdue
+    _, impact = decide(state_of(TOKEN=replace(deployed(), keyring=old)))
+    assert impact.overdue == {}
+
+
+def test_operator_credentials_of_the_config_are_part_of_what_a_check_is_told() -> None:
+    config(neonApiKey="neon-operator-key", secret=["neonApiKey"])
+    assert rotation._operator_values() == OPERATOR
+    _, impact = decide(state_of(TOKEN=deployed()))
+    assert impact.effects[0].action is Action.VERIFY, "they are new"
+    assert "neon-operator-key" not in repr(impact)
+
+
+# Reasons
+
+
+def leaked(**reasons: str) -> Settings:
+    return replace(SETTINGS, reasons=reasons or {"TOKEN": "leaked"})
+
+
+def test_a_reason_counts_for_what_is_being_verified(said: dict[str, list[str]]) -> None:
+    config(rotations={"TOKEN": 2, "OTHER": 2})
+    state = state_of(TOKEN=deployed(), OTHER=deployed(secret=OTHER))
+    rotated, impact = decide(state, (SECRET, OTHER), leaked())
+    assert {each.secret.name: each.reason for each in rotated} == {"TOKEN": "leaked", "OTHER": "routine"}
+    assert {each.secret: each.reason for each in impact.effects} == {"TOKEN": "leaked", "OTHER": "routine"}
+    assert said["warn"] == []
+
+
+def test_a_reason_that_is_over_is_kept_for_what_was_verified_with_it_and_asked_to_be_taken_off(
+    said: dict[str, list[str]],
 ) -> None:
-    graph = run(SECRET, options, held=HeldBack(reason="r", has_verification=True, has_revocation=True))
-    assert graph.options["verification-TOKEN"].ignore_changes == ["*"]
-    assert graph.options["revocation-TOKEN"].ignore_changes == ["*"]
-    assert graph.output["TOKEN"]["staged"] == 3
+    known = deployed()
+    assert known.verification is not None
+    told = {**known.verification.told, "reason": "leaked"}
+    with_reason = replace(known, verification=replace(known.verification, told=told))
+    rotated, impact = decide(state_of(TOKEN=with_reason), settings=leaked())
+    assert (rotated[0].reason, impact.pending) == ("leaked", False), "else its verification would run again"
+    (warning,) = said["warn"]
+    assert warning.startswith("`reasons.TOKEN` is still `leaked`, and generation 1 is verified")
+    assert "pulumi config rm --path 'reasons.TOKEN'" in warning
+    rotated, _ = decide(state_of(TOKEN=with_reason))
+    assert rotated[0].reason == "leaked", "what was verified keeps the reason"
+    assert len(said["warn"]) == 1
+    rotated, _ = decide(state_of(TOKEN=known), settings=leaked())
+    assert rotated[0].reason == "routine", "a reason that came later changes nothing"
 
 
-def test_the_app_is_told_how_to_roll_out(options: dict[str, pulumi.ResourceOptions]) -> None:
-    assert run(SECRET, options).inputs["cp"]["policy"]["rollout"] == "rolling"
+# Staging
+
+
+def held(*names: str) -> dict[str, HeldBack]:
+    return {name: HeldBack(reason=f"{name} waits", has_verification=True, has_revocation=True) for name in names}
+
+
+STAGING = replace(SETTINGS, rollout=STAGED)
+
+
+def test_what_is_staged_is_said_and_not_verified(said: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "held_back", lambda *_: held("TOKEN"))
+    config(rotations={"TOKEN": 2})
+    rotated, impact = decide(state_of(TOKEN=deployed()), settings=STAGING)
+    assert rotated[0].held_back == held("TOKEN")["TOKEN"]
+    (effect,) = impact.effects
+    assert (effect.staged, effect.verification, effect.revokes) == ("TOKEN waits", (), ())
+    assert impact.restarts[0].machines == 0
+    (warning,) = said["warn"]
+    assert warning.startswith("TOKEN generation 2 is staged: TOKEN waits.")
+
+
+def test_nothing_waits_while_a_value_that_has_leaked_is_good(
+    said: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "held_back", lambda *_: pytest.fail("nothing is staged"))
+    config(rotations={"TOKEN": 2, "OTHER": 2})
+    settings = replace(STAGING, reasons={"TOKEN": "leaked"})
+    rotated, impact = decide(state_of(TOKEN=deployed(), OTHER=deployed(secret=OTHER)), (SECRET, OTHER), settings)
+    assert [each.held_back for each in rotated] == [None, None]
+    assert impact.restarts[0].machines == 1
+    assert [each.staged for each in impact.effects] == ["", ""]
+    (warning,) = said["warn"]
+    assert "`rollout: staged` is set aside, because TOKEN has leaked" in warning
+    assert "every secret of theirs that is staged" in warning
+
+
+@pytest.mark.parametrize(
+    ("rollout", "reasons", "unfinished", "expected", "warned"),
+    [
+        (ROLLING, {}, [SECRET], ROLLING, False),
+        (ROLLING, {"TOKEN": "leaked"}, [SECRET], ROLLING, False),
+        (STAGED, {}, [SECRET], STAGED, False),
+        (STAGED, {"TOKEN": "routine"}, [SECRET], STAGED, False),
+        (STAGED, {"TOKEN": "leaked"}, [], STAGED, False),
+        (STAGED, {"TOKEN": "leaked"}, [OTHER], STAGED, False),
+        (STAGED, {"TOKEN": "leaked"}, [OTHER, SECRET], ROLLING, True),
+    ],
+)
+def test_how_an_update_rolls_out(
+    said: dict[str, list[str]],
+    rollout: str,
+    reasons: dict[str, str],
+    unfinished: list[Secret],
+    expected: str,
+    warned: bool,  # noqa: FBT001 - a column
+) -> None:
+    settings = replace(SETTINGS, rollout=rollout, reasons=reasons)
+    assert rotation._rollout(settings, unfinished) == expected
+    assert bool(said["warn"]) is warned
+
+
+@pytest.mark.parametrize(
+    ("progress", "finished"),
+    [
+        (Progress(), False),
+        (Progress(current=2), False),
+        (Progress(current=2, verified=1), False),
+        (Progress(current=3, verified=2), False),
+        (Progress(current=2, verified=2), True),
+    ],
+)
+def test_what_is_finished(progress: Progress, finished: bool) -> None:  # noqa: FBT001 - a column
+    state = state_of(TOKEN=progress)
+    assert rotation._is_finished(state, "TOKEN", generation=2) is finished
+
+
+# What is refused without asking anybody
+
+
+@pytest.mark.parametrize(
+    ("changed", "settings", "secrets", "said_of"),
+    [
+        ({"rotations": {"NOBODY": 1}}, SETTINGS, (SECRET,), "`rotations` lists NOBODY"),
+        ({"rotations": {"TOKEN": 1, "OTHER": 0}}, SETTINGS, (SECRET, OTHER), "OTHER is 0"),
+        ({}, leaked(NOBODY="leaked"), (SECRET,), "`reasons` lists NOBODY"),
+        ({}, replace(SETTINGS, max_age_days={"NOBODY": 1}), (SECRET,), "`maxAgeDays` lists NOBODY"),
+        ({}, replace(SETTINGS, compromised={"NOBODY": 1}), (SECRET,), "`compromised` lists NOBODY"),
+        ({"revokeUnmanaged": {"OTHER": ["x"]}}, SETTINGS, (SECRET,), "`revokeUnmanaged` lists OTHER"),
+        ({}, SETTINGS, (replace(SECRET, requires={"neonProject": ""}),), "`neonProject` is empty"),
+        ({}, SETTINGS, (replace(SECRET, coupled=True),), "has to change in both"),
+        ({}, SETTINGS, (replace(SECRET, only_if_compromised=True),), "only if the value before is compromised"),
+        ({}, STAGING, (replace(SECRET, may_be_staged=False),), "TOKEN cannot be staged"),
+        ({"supplied": {"NOBODY": "x"}}, SETTINGS, (SECRET,), "plaintext"),
+        ({"encryptionKeyBefore": "not-for-you"}, SETTINGS, (SECRET,), "`encryptionKeyBefore` is in plaintext"),
+    ],
+)
+def test_what_can_be_refused_at_once_is_refused_before_anybody_is_asked(
+    wire: Wire, changed: Mapping[str, Any], settings: Settings, secrets: Sequence[Secret], said_of: str
+) -> None:
+    config(**changed)
+    with pytest.raises(RefusedError) as refused:
+        decide(secrets=secrets, settings=settings)
+    assert said_of in refused.value.happened
+    assert "not-for-you" not in str(refused.value)
+    assert wire.requests == []
+
+
+def test_a_lower_counter_is_refused(wire: Wire) -> None:
+    with pytest.raises(RefusedError, match="lower than generation 2"):
+        decide(state_of(TOKEN=deployed(2)))
+    assert wire.requests == []
+
+
+def test_an_encrypted_key_is_taken() -> None:
+    config(encryptionKeyBefore="a-key", secret=["encryptionKeyBefore"])
+    decide(state_of(TOKEN=deployed()))
+
+
+def test_a_secret_that_is_rotated_has_to_be_in_the_map_but_an_age_may_be_of_any_in_it() -> None:
+    settings = replace(SETTINGS, max_age_days={"OTHER": 90}, reasons={"OTHER": "leaked"})
+    _, impact = decide(state_of(TOKEN=deployed()), (SECRET, OTHER), settings)
+    assert not impact.pending
+
+
+def test_warnings_of_the_preflight_are_passed_on(said: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        preflight,
+        "check",
+        lambda *_, **__: preflight.Findings(
+            secrets={"TOKEN": Finding(outage="Nobody.")}, warnings=["TOKEN: on Monday"]
+        ),
+    )
+    _, impact = decide()
+    assert said["warn"] == ["TOKEN: on Monday"]
+    assert impact.effects[0].outage == "Nobody."
+
+
+# Where it is said
+
+
+class _Graph:
+    """In place of the graph."""
+
+    def __init__(self, _settings: Settings, rotated: Sequence[Rotated], *, operator_environment: object) -> None:
+        del operator_environment
+        self.secrets = {each.secret.name: {"generation": each.generation} for each in rotated}
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    outputs: dict[str, Any] = {}
+    monkeypatch.setattr(pulumi, "export", outputs.__setitem__)
+    monkeypatch.setattr(rotation, "Rotation", _Graph)
+    return outputs
+
+
+def run(monkeypatch: pytest.MonkeyPatch, state: State, *, preview: bool = True) -> None:
+    monkeypatch.setattr(own_state, "read", lambda: state)
+    monkeypatch.setattr(rotation, "is_dry_run", lambda: preview)
+    rotation.rotate(SETTINGS, [SECRET], not_managed={"GITHUB_TOKEN": "it is built in."})
+
+
+def test_a_preview_shows_the_table_and_an_update_one_line(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, list[str]], exported: dict[str, Any]
+) -> None:
+    run(monkeypatch, State())
+    assert said["info"] == [render(decide()[1])]
+    assert said["info"][0].startswith("What `pulumi up` does on stack prod:\n")
+    run(monkeypatch, State(), preview=False)
+    assert said["info"][1] == "TOKEN none → 1; restarts 1 machines of cp."
+    assert exported["secrets"] == {"TOKEN": {"generation": 1}}
+    assert exported["notManaged"] == {"GITHUB_TOKEN": "it is built in."}
+    assert exported["impact"]["summary"] == "TOKEN none → 1; restarts 1 machines of cp."
+    assert set(exported["impact"]) == {"summary", "secrets", "restarts"}
+
+
+def test_the_output_is_that_of_the_last_update_that_had_something_to_do(
+    monkeypatch: pytest.MonkeyPatch, exported: dict[str, Any], said: dict[str, list[str]]
+) -> None:
+    run(monkeypatch, replace(state_of(TOKEN=deployed()), outputs={"impact": {"summary": "before"}}))
+    assert exported["impact"] == {"summary": "before"}
+    assert said["info"] == ["Nothing to rotate on stack prod."]
+    run(monkeypatch, state_of(TOKEN=deployed()))
+    assert exported["impact"]["summary"] == "Nothing to rotate on stack prod.", "an older version had none"
+
+
+@pytest.mark.usefixtures("exported")
+def test_a_job_gets_the_impact_as_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "impact.json"
+    monkeypatch.setenv("ROTATION_IMPACT_FILE", str(path))
+    run(monkeypatch, State())
+    impact = decide()[1]
+    data = json.loads(path.read_text())
+    assert data == as_data(impact, text=render(impact))
+    validate(data)
+    assert path.read_text().endswith("}\n")
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_touched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exported: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("ROTATION_IMPACT_FILE", str(tmp_path / "no" / "impact.json"))
+    with pytest.raises(pulumi.RunError, match="cannot be written") as refused:
+        run(monkeypatch, State())
+    assert "ROTATION_IMPACT_FILE" in str(refused.value)
+    assert exported == {}
+
+
+def test_without_the_variable_nothing_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for empty in (None, ""):
+        if empty is not None:
+            monkeypatch.setenv("ROTATION_IMPACT_FILE", empty)
+        rotation._write_impact({"a": 1})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RefusedError("no", next_step="do it"),
+        OperatorError("no", state="as it was", next_step="do it"),
+    ],
+)
+def test_a_refusal_is_shown_without_a_traceback(error: OperatorError) -> None:
+    def refuse() -> None:
+        raise error
+
+    with pytest.raises(pulumi.RunError) as shown:
+        rotation._refusing(refuse)
+    assert str(shown.value) == str(error)
+    assert shown.value.__suppress_context__
+    assert rotation._refusing(lambda: 7) == 7
+
+
+def test_a_reason_without_work_is_asked_to_be_taken_off_only_where_nothing_waits() -> None:
+    family = Family(app="cp", stack="prod", secret="TOKEN", longest_name=255)
+    one = Rotated(secret=SECRET, family=family, generation=1, progress=Progress())
+    waiting = replace(one, held_back=held("TOKEN")["TOKEN"])
+    for rotated, work, warned in (
+        (one, Work(), True),
+        (one, Work(action=Action.DELIVER, delivers=(CP,)), True),
+        (one, Work(action=Action.ROTATE, verifies=True), False),
+        (waiting, Work(), False),
+    ):
+        found = list(rotation._of_reasons(leaked(), [rotated], {"TOKEN": work}))
+        assert bool(found) is warned
+    assert list(rotation._of_reasons(SETTINGS, [one], {"TOKEN": Work()})) == []

@@ -74,7 +74,7 @@ def test_fly_is_served_before_github() -> None:
         name="API_TOKEN",
         source=Issuer(kind="fly-deploy-token"),
         fly=(FlySecret(app="one"), FlySecret(app="two")),
-        repositories=(RepositorySecret(owner="o", repository="r"),),
+        repositories=(RepositorySecret(owner="o", repository="r", workflow="publish.yml"),),
         probe=Check(module="probe"),
         verification=Check(module="verification"),
     )

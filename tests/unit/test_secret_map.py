@@ -54,7 +54,14 @@ VARIANTS = [
 def configured(**changed: str) -> Settings:
     """The settings of a stack that rotates everything."""
     old_values = {"STRIPE_API_KEY": ENDS_AT, "STRIPE_WEBHOOK_SECRET": ENDS_AT}
-    return load({**DEFAULTS, **REQUIRED, **changed}.get, owner="Molecule-AI", old_values=old_values, compromised={})
+    return load(
+        {**DEFAULTS, **REQUIRED, **changed}.get,
+        owner="Molecule-AI",
+        old_values=old_values,
+        compromised={},
+        reasons={},
+        max_age_days={},
+    )
 
 
 SETTINGS = [configured(), *(configured(**each) for each in VARIANTS)]
@@ -200,7 +207,7 @@ def test_no_setting_of_an_issuer_is_without_effect(declare: Declare) -> None:
 def test_what_is_required_is_a_key_of_the_config_with_its_value(declare: Declare) -> None:
     for secret in variants(declare):
         assert secret.requires == {key: REQUIRED[key] for key in secret.requires}
-    bare = declare(load(DEFAULTS.get, owner="Molecule-AI", old_values={}, compromised={}))
+    bare = declare(load(DEFAULTS.get, owner="Molecule-AI", old_values={}, compromised={}, reasons={}, max_age_days={}))
     assert set(bare.requires) <= set(DEFAULTS)
     assert not any(bare.requires.values()), "a default would hide that it is missing"
 
@@ -215,9 +222,11 @@ def told(name: str, **changed: str) -> tuple[Secret, dict[str, object]]:
 
 def test_every_app_and_repository_is_that_of_the_config() -> None:
     for declare in DECLARED.values():
-        secret = declare(configured(app="another-cp", repository="another-repository"))
+        secret = declare(configured(app="another-cp", repository="another-repository", workflow="another.yml"))
         assert secret.fly == (FlySecret(app="another-cp"),)
-        assert set(secret.repositories) <= {RepositorySecret(owner="Molecule-AI", repository="another-repository")}
+        assert set(secret.repositories) <= {
+            RepositorySecret(owner="Molecule-AI", repository="another-repository", workflow="another.yml")
+        }
 
 
 def test_the_deploy_token_stands_in_two_systems() -> None:
@@ -268,7 +277,12 @@ def test_a_webhook_secret_that_was_rolled_has_that_of_the_dashboard() -> None:
 @pytest.mark.parametrize("name", ["stripe_api_key", "stripe_webhook_secret"])
 def test_without_a_time_no_old_value_is_said_to_end(name: str) -> None:
     settings = load(
-        {**DEFAULTS, **REQUIRED, "stripeWebhookSecret": "supplied"}.get, owner="o", old_values={}, compromised={}
+        {**DEFAULTS, **REQUIRED, "stripeWebhookSecret": "supplied"}.get,
+        owner="o",
+        old_values={},
+        compromised={},
+        reasons={},
+        max_age_days={},
     )
     assert DECLARED[name](settings).source.settings["ends_old_at"] == ""
 
@@ -287,3 +301,21 @@ def test_the_mode_of_stripe_is_the_same_everywhere(mode: str) -> None:
 def test_a_checkout_page_leads_back_to_the_control_plane_unless_told_otherwise(url: str, expected: str) -> None:
     _, settings = told("stripe_api_key", controlPlaneUrl="https://cp.test", checkoutReturnUrl=url)
     assert settings["return_url"] == expected
+
+
+@pytest.mark.parametrize("declare", DECLARED.values(), ids=DECLARED)
+def test_what_is_at_risk_is_said(declare: Declare) -> None:
+    for secret in variants(declare):
+        assert secret.at_risk.endswith(".")
+
+
+def test_the_deploy_token_alone_belongs_together_in_two_systems() -> None:
+    for declare in DECLARED.values():
+        secret = declare(configured())
+        assert secret.coupled == bool(secret.repositories) == (secret.name == "FLY_API_TOKEN")
+
+
+def test_without_a_repository_in_the_config_there_is_none_to_deliver_to() -> None:
+    secret = DECLARED["fly_api_token"](configured(repository=""))
+    assert secret.repositories == ()
+    assert secret.coupled, "so that it is refused"

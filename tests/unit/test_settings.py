@@ -1,6 +1,7 @@
 """Is everything that is wrong with the config refused, all at once, with what is wrong and what to do?"""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from components import settings
 from components.errors import RefusedError
-from components.secret import Check, FlySecret, Random, Secret
-from components.settings import Progress
+from components.progress import Progress
+from components.secret import Check, FlySecret, Random, RepositorySecret, Secret
 
 PROJECT = Path(__file__).parents[2] / "Pulumi.yaml"
 DEFAULTS = {
@@ -24,7 +25,9 @@ NOT_MANAGED = {"GITHUB_TOKEN": "it is built in."}
 
 
 def load(**changed: str | None) -> settings.Settings:
-    return settings.load({**DEFAULTS, **changed}.get, owner="Molecule-AI", old_values={}, compromised={})
+    return settings.load(
+        {**DEFAULTS, **changed}.get, owner="Molecule-AI", old_values={}, compromised={}, reasons={}, max_age_days={}
+    )
 
 
 def refusal_of(**changed: str | None) -> RefusedError:
@@ -89,9 +92,7 @@ def test_an_unknown_profile_is_refused(profile: str | None) -> None:
     assert "deploy_organization" in error.happened
 
 
-@pytest.mark.parametrize(
-    "key", ["app", "tenantApp", "controlPlaneUrl", "repository", "workflow", "deployTokenApp", "orgOwnerUserId"]
-)
+@pytest.mark.parametrize("key", ["app", "tenantApp", "controlPlaneUrl", "workflow", "deployTokenApp", "orgOwnerUserId"])
 @pytest.mark.parametrize("text", ["", None])
 def test_a_name_is_needed(key: str, text: str | None) -> None:
     assert f"`{key}`" in refusal_of(**{key: text}).happened
@@ -104,7 +105,7 @@ def test_the_ref_may_be_empty() -> None:
 @pytest.mark.parametrize("owner", [None, ""])
 def test_the_owner_is_needed(owner: str | None) -> None:
     with pytest.raises(RefusedError, match="github:owner") as refused:
-        settings.load(DEFAULTS.get, owner=owner, old_values={}, compromised={})
+        settings.load(DEFAULTS.get, owner=owner, old_values={}, compromised={}, reasons={}, max_age_days={})
     assert "pulumi config set github:owner" in refused.value.next_step
 
 
@@ -115,6 +116,8 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
             owner=None,
             old_values=[],
             compromised={},
+            reasons={},
+            max_age_days={},
         )
     for key in ("github:owner", "app", "maxUnavailable", "ciTimeout", "oldValueExpiresAt"):
         assert key in refused.value.happened
@@ -286,7 +289,12 @@ def test_the_checkout_is_described(key: str, field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "field"), [("stripeAccount", "stripe_account"), ("checkoutReturnUrl", "checkout_return_url")]
+    ("key", "field"),
+    [
+        ("stripeAccount", "stripe_account"),
+        ("checkoutReturnUrl", "checkout_return_url"),
+        ("repository", "repository"),
+    ],
 )
 @pytest.mark.parametrize("text", ["", None])
 def test_what_not_every_stack_needs_may_be_empty(key: str, field: str, text: str | None) -> None:
@@ -295,7 +303,12 @@ def test_what_not_every_stack_needs_may_be_empty(key: str, field: str, text: str
 
 def test_when_old_values_end_is_taken_as_it_is() -> None:
     expiries = {"STRIPE_WEBHOOK_SECRET": "2026-11-30T12:00:00Z", "OTHER": "2026-12-01T00:00:00Z"}
-    assert settings.load(DEFAULTS.get, owner="o", old_values=expiries, compromised={}).old_value_expires_at == expiries
+    assert (
+        settings.load(
+            DEFAULTS.get, owner="o", old_values=expiries, compromised={}, reasons={}, max_age_days={}
+        ).old_value_expires_at
+        == expiries
+    )
     assert load().old_value_expires_at == {}
 
 
@@ -304,7 +317,7 @@ def test_when_old_values_end_is_taken_as_it_is() -> None:
 )
 def test_when_old_values_end_is_a_map_of_times(raw: object) -> None:
     with pytest.raises(RefusedError, match="oldValueExpiresAt") as refused:
-        settings.load(DEFAULTS.get, owner="o", old_values=raw, compromised={})
+        settings.load(DEFAULTS.get, owner="o", old_values=raw, compromised={}, reasons={}, max_age_days={})
     assert "pulumi config set oldValueExpiresAt" in refused.value.next_step
 
 
@@ -369,5 +382,98 @@ def test_going_back_to_what_is_verified_is_no_dangerous_rotation() -> None:
 @pytest.mark.parametrize("raw", [None, [], "KEY", {"KEY": "2"}, {"KEY": True}, {"KEY": 2.0}, {"KEY": None}])
 def test_what_is_compromised_is_a_map_of_generations(raw: object) -> None:
     with pytest.raises(RefusedError, match="`compromised`"):
-        settings.load(DEFAULTS.get, owner="o", old_values={}, compromised=raw)
-    assert settings.load(DEFAULTS.get, owner="o", old_values={}, compromised={"KEY": 2}).compromised == {"KEY": 2}
+        settings.load(DEFAULTS.get, owner="o", old_values={}, compromised=raw, reasons={}, max_age_days={})
+    assert settings.load(
+        DEFAULTS.get, owner="o", old_values={}, compromised={"KEY": 2}, reasons={}, max_age_days={}
+    ).compromised == {"KEY": 2}
+
+
+# Reasons and ages
+
+
+def told(**changed: object) -> settings.Settings:
+    keys: dict[str, object] = {"old_values": {}, "compromised": {}, "reasons": {}, "max_age_days": {}, **changed}
+    return settings.load(DEFAULTS.get, owner="o", **keys)
+
+
+def test_reasons_are_taken_as_they_are() -> None:
+    reasons = {"FLY_API_TOKEN": "leaked", "NEON_API_KEY": "routine"}
+    assert told(reasons=reasons).reasons == reasons
+    assert told().reasons == {}
+
+
+@pytest.mark.parametrize("raw", [None, [], "leaked", {"KEY": "Leaked"}, {"KEY": ""}, {"KEY": None}, {"KEY": 1}])
+def test_a_reason_is_one_of_two(raw: object) -> None:
+    with pytest.raises(RefusedError, match="`reasons`") as refused:
+        told(reasons=raw)
+    assert "`routine` or `leaked`" in refused.value.happened
+
+
+def test_ages_are_taken_as_they_are() -> None:
+    assert told(max_age_days={"FLY_API_TOKEN": 90, "NEON_API_KEY": 1}).max_age_days == {
+        "FLY_API_TOKEN": 90,
+        "NEON_API_KEY": 1,
+    }
+
+
+@pytest.mark.parametrize("raw", [None, 90, [90], {"KEY": "90"}, {"KEY": 0}, {"KEY": -1}, {"KEY": True}, {"KEY": 1.5}])
+def test_an_age_is_a_number_of_days(raw: object) -> None:
+    with pytest.raises(RefusedError, match="`maxAgeDays`") as refused:
+        told(max_age_days=raw)
+    assert "positive whole number of days" in refused.value.happened
+
+
+def test_wrong_reasons_and_ages_are_said_at_once() -> None:
+    with pytest.raises(RefusedError) as refused:
+        told(reasons={"KEY": "because"}, max_age_days={"KEY": 0}, compromised=[])
+    for key in ("`reasons`", "`maxAgeDays`", "`compromised`"):
+        assert key in refused.value.happened
+
+
+@pytest.mark.parametrize("key", ["reasons", "maxAgeDays", "compromised"])
+def test_a_key_that_speaks_of_no_secret_of_the_program_is_refused(key: str) -> None:
+    settings.assert_known(key, ["FLY_API_TOKEN", "NEON_API_KEY"], known=MANAGED)
+    settings.assert_known(key, [], known=MANAGED)
+    with pytest.raises(RefusedError) as refused:
+        settings.assert_known(key, ["FLY_API_TOKEM", "NEON_API_KEY", "QQ"], known=MANAGED)
+    assert f"`{key}` lists FLY_API_TOKEM" in refused.value.happened
+    assert "Did you mean FLY_API_TOKEN?" in refused.value.happened
+    assert f"`{key}` lists QQ" in refused.value.happened
+    assert "NEON_API_KEY," not in refused.value.happened.replace("FLY_API_TOKEN, NEON_API_KEY, STRIPE_API_KEY", "")
+    assert f"pulumi config rm --path '{key}.FLY_API_TOKEM'" in refused.value.next_step
+
+
+# What belongs together
+
+COUPLED = Secret(
+    name="FLY_API_TOKEN",
+    source=Random(),
+    fly=(FlySecret(app="cp"),),
+    repositories=(RepositorySecret(owner="o", repository="r", workflow="publish.yml"),),
+    verification=Check(module="fly_app"),
+    coupled=True,
+)
+
+
+def test_a_coupled_secret_that_stands_in_both_systems_is_rotated() -> None:
+    settings.assert_coupled([COUPLED])
+    settings.assert_coupled([])
+
+
+@pytest.mark.parametrize("left_out", ["repositories", "fly"])
+def test_a_coupled_secret_that_is_left_out_somewhere_is_refused(left_out: str) -> None:
+    half = replace(COUPLED, **{left_out: ()})  # type: ignore[arg-type]
+    settings.assert_coupled([replace(half, coupled=False)])
+    with pytest.raises(RefusedError) as refused:
+        settings.assert_coupled([COUPLED, half])
+    assert refused.value.happened.startswith("FLY_API_TOKEN stands at Fly and at GitHub")
+    assert f"The config names no {'repository' if left_out == 'repositories' else 'Fly app'}." in refused.value.happened
+    key = "repository" if left_out == "repositories" else "app"
+    assert f"pulumi config set {key} " in refused.value.next_step
+
+
+def test_every_coupled_secret_that_is_left_out_is_named() -> None:
+    with pytest.raises(RefusedError) as refused:
+        settings.assert_coupled([replace(COUPLED, repositories=()), replace(COUPLED, name="OTHER", repositories=())])
+    assert "FLY_API_TOKEN" in refused.value.happened
+    assert "OTHER" in refused.value.happened

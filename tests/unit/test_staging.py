@@ -9,8 +9,9 @@ from components import staging
 from components.errors import RefusedError
 from components.fly.client import FlyClient
 from components.http import ApiError
+from components.progress import Progress
 from components.secret import Check, FlySecret, RepositorySecret, Secret, Supplied
-from components.settings import ROLLING, STAGED, Progress
+from components.settings import ROLLING, STAGED
 from components.staging import HeldBack
 
 from .fake_fly import FakeFly
@@ -196,7 +197,7 @@ def test_every_app_has_to_run_with_it(fly: FakeFly, wire: Wire, clock: Clock) ->
 
 def test_a_secret_of_repositories_alone_is_not_held_back_for_machines(fly: FakeFly, wire: Wire) -> None:
     del fly
-    alone = replace(SECRET, fly=(), repositories=(RepositorySecret(owner="o", repository="r"),))
+    alone = replace(SECRET, fly=(), repositories=(RepositorySecret(owner="o", repository="r", workflow="publish.yml"),))
     assert held(WRITTEN, alone) == {}
     assert held(None, alone) == {}, "nor for a write: there is none"
     assert wire.requests == []
@@ -205,7 +206,12 @@ def test_a_secret_of_repositories_alone_is_not_held_back_for_machines(fly: FakeF
 def test_a_secret_of_repositories_alone_is_in_nobodys_way(fly: FakeFly) -> None:
     fly.restart()
     fly.keep({"TOKEN": "newer"})
-    alone = replace(SECRET, name="OTHER", fly=(), repositories=(RepositorySecret(owner="o", repository="r"),))
+    alone = replace(
+        SECRET,
+        name="OTHER",
+        fly=(),
+        repositories=(RepositorySecret(owner="o", repository="r", workflow="publish.yml"),),
+    )
     written = replace(WRITTEN, delivered={"cp": "digest of TOKEN 3"})
     assert list(held(written, alone, SECRET)) == ["TOKEN"]
 

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from components.verification import stripe_api_key, stripe_api_key_probe
 from components.verification.check import CheckFailedError, Subject
 
+from .announced import assert_covered
 from .fake_control_plane import FakeControlPlane
 from .fake_stripe import ACCOUNT, NEW, FakeStripe
 from .wire import Wire, body_of, booted, reply
@@ -47,13 +49,14 @@ class World(FakeControlPlane):
 
 
 @pytest.fixture
-def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("FLY_API_TOKEN", "fo1_operator")
     monkeypatch.setenv("CP_ADMIN_API_TOKEN", "admin")
     monkeypatch.setenv("CP_SESSION", SESSION)
     world = World()
     wire.serve = world.serve
-    return world
+    yield world
+    assert_covered(wire.requests, stripe_api_key.announce(TOLD, leaked=False))
 
 
 def test_a_working_key_passes(world: World) -> None:

@@ -156,3 +156,8 @@ def test_what_is_revoked_is_not_listed_any_more() -> None:
 def test_the_url_is_the_control_planes_unless_it_is_set() -> None:
     assert webhook_url("", "https://cp.test") == "https://cp.test/webhooks/stripe"
     assert webhook_url("https://api.test/hook", "https://cp.test") == "https://api.test/hook"
+
+
+def test_a_signing_secret_may_return_as_long_as_its_endpoint_is_listed(wire: Wire) -> None:
+    assert ENDPOINTS.may_return("whsec_x"), "there is no call that could tell: the list does"
+    assert wire.requests == []

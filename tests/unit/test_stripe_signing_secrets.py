@@ -119,3 +119,8 @@ def test_without_a_window_only_what_is_taken_over_has_no_old_secret() -> None:
     assert replace(SECRETS, ends_old_at="", first=True).refuses("whsec_old")
     assert not replace(SECRETS, ends_old_at="", first=False).refuses("whsec_old")
     assert not replace(SECRETS, ends_old_at="tomorrow").refuses("whsec_old")
+
+
+def test_one_that_stripe_has_ended_may_not_return() -> None:
+    assert after(START + LEFT - timedelta(seconds=1)).may_return("whsec_old")
+    assert not after(START + LEFT).may_return("whsec_old")

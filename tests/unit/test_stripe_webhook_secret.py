@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,6 +27,7 @@ from components.verification.stripe_webhook_secret import (
     verify,
 )
 
+from .announced import assert_covered
 from .fake_stripe import OPERATOR, URL, FakeStripe, endpoint
 from .wire import START, Wire, booted, reply
 
@@ -76,14 +78,15 @@ class World(FakeStripe):
 
 
 @pytest.fixture
-def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("STRIPE_API_KEY", OPERATOR)
     monkeypatch.setenv("FLY_API_TOKEN", "fo1_operator")
     monkeypatch.delenv("STRIPE_API_BASE_URL", raising=False)
     world = World()
     wire.serve = world.serve
     hand_in(monkeypatch, SECRET)
-    return world
+    yield world
+    assert_covered(wire.requests, stripe_webhook_secret.announce(TOLD, leaked=False))
 
 
 def hand_in(monkeypatch: pytest.MonkeyPatch, value: str) -> None:

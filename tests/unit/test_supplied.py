@@ -14,8 +14,9 @@ from components.errors import RefusedError
 from components.given import GivenValues
 from components.keyring import Credential, fingerprint
 from components.lifecycle import make_current
+from components.progress import Progress
 from components.secret import Check, Family, FlySecret, Issuer, Random, Secret, Supplied
-from components.settings import Progress, assert_no_step_back
+from components.settings import assert_no_step_back
 
 
 def secret(name: str, source: Issuer | Random | Supplied | None = None) -> Secret:

@@ -14,6 +14,7 @@ from components.http import ApiError
 from components.verification import tenant_redis_url
 from components.verification.check import CheckFailedError, Subject
 
+from .announced import assert_covered
 from .wire import START, Clock, Wire, body_of, booted, reply
 
 NEW = "rediss://molecule_tenants.cp-g2:new-token-of-g2@shared.upstash.io:6379"
@@ -90,7 +91,7 @@ class World:
 
 
 @pytest.fixture
-def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """All systems, with an operator who may use them."""
     world = World()
     wire.serve = world.serve
@@ -104,7 +105,8 @@ def world(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> World:
         yield lambda: world.connections()  # noqa: PLW0108 - a test may set another one
 
     monkeypatch.setattr(tenant_redis_url, "other_connections", connections)
-    return world
+    yield world
+    assert_covered(wire.requests, tenant_redis_url.announce(TOLD, leaked=False))
 
 
 def fails(world: World, reason: str, **told: Any) -> str:  # noqa: ANN401 - settings
