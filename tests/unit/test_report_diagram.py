@@ -162,6 +162,7 @@ def test_the_narrow_one_fits_a_phone_until_there_are_too_many_locations() -> Non
 
 def test_a_map_of_a_program_that_names_no_consumers_has_no_column_for_them() -> None:
     items = [Item(name="A", facts=(), urgency=Urgency.DONE, goes_to=(("Fly app a", ""),))]
+    assert diagram.wide(items).width < diagram.wide(MAP).width
     for drawing in (diagram.wide(items), diagram.narrow(items)):
         assert {each.style for each in drawing.boxes} == {"secret", "location"}
         assert "Read by" not in {heading.text for heading in drawing.labels}

@@ -331,13 +331,14 @@ def test_the_verdict(names: list[str], result: str, verdict: str) -> None:
     notices = [each.words for each in root.find("p", role="note")]
     assert bool(notices) == (result == "failed")
     if notices:
+        assert "began 50 minutes before" in notices[0]
         assert "Run pulumi up again" in notices[0]
 
 
 def test_an_update_that_is_still_running_is_told() -> None:
     root = tree(stack(updates=(replace(stack().updates[0], result="in-progress", ended_at=None),)))
     (notice,) = root.find("p", role="note")
-    assert "still running, 50 minutes before this page was written" in notice.words
+    assert "still running; it began 50 minutes before this page was written" in notice.words
 
 
 def test_a_stack_of_an_older_program_is_shown_too() -> None:
@@ -403,7 +404,7 @@ def test_headings_and_landmarks_are_in_order() -> None:
 def test_both_schemes_phones_and_paper_are_seen_to() -> None:
     root = tree()
     (style,) = root.find("style")
-    for wanted in ("prefers-color-scheme: dark", "@media print", "max-width: 640px", "max-width: 900px"):
+    for wanted in ("prefers-color-scheme: dark", "@media print", "max-width: 640px", "max-width: 1000px"):
         assert wanted in style.text
     (viewport,) = root.find("meta", name="viewport")
     assert viewport.attributes["content"] == "width=device-width, initial-scale=1"

@@ -188,7 +188,8 @@ def wide(items: Sequence[Item]) -> Drawing:
     headings += [(LOCATIONS, "Locations that hold them")] if graph.locations else []
     headings += [(CONSUMERS, "Read by")] if graph.consumers else []
     return Drawing(
-        width=CONSUMERS.end + 2,
+        # A program that does not name consumers leaves no room for them.
+        width=(CONSUMERS.end if graph.consumers or not graph.locations else LOCATIONS.end) + 2,
         height=height,
         lines=tuple(lines),
         boxes=tuple(boxes),

@@ -49,7 +49,7 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """A line of a card; `at` is the exact moment behind it, "" where there is none."""
+    """A line of a card; `at` is the exact moment behind the words, "" where there is none."""
 
     term: str
     words: str
@@ -188,7 +188,7 @@ def _facts(secret: ManagedSecret, now: datetime) -> list[Fact]:
     if made:
         facts.append(Fact(term="Age", words=age(made, now), at=when(made)))
     if secret.verified_at:
-        facts.append(Fact(term="Verified", words=when(secret.verified_at)))
+        facts.append(Fact(term="Verified", words="", at=when(secret.verified_at)))
     if secret.rotate_by:
         late = secret.rotate_by <= now
         span = age(secret.rotate_by, now) if late else coarse((secret.rotate_by - now).total_seconds())
@@ -243,14 +243,15 @@ def _notice(updates: tuple[Update, ...], now: datetime) -> str:
     last = updates[0] if updates else None
     if last is None or last.result == "succeeded":
         return ""
-    since = f", {age(last.started_at, now)} before this page was written" if last.started_at else ""
+    began = f"{age(last.started_at, now)} before this page was written" if last.started_at else "at an unknown time"
     if last.result == "failed":
         return (
-            f"The last {last.kind} failed{since}. What you see is what the last complete one confirmed. "
+            f"The {last.kind} that failed began {began}. What you see is what the last complete one "
+            "confirmed. "
             "Run `pulumi up` again: it goes on where it stopped, and says what is wrong if something still is."
         )
     words = RESULTS.get(last.result, (last.result, Urgency.NOTE))[0]
-    return f"The last {last.kind} is {words}{since}. What you see is what the last complete one confirmed."
+    return f"The last {last.kind} is {words}; it began {began}. What you see is what the last complete one confirmed."
 
 
 def _item(card: Card) -> diagram.Item:
