@@ -95,16 +95,21 @@ def test_any_map_can_be_read(items: list[Item]) -> None:
     assert_readable(diagram.narrow(items))
 
 
-def test_lines_of_the_three_columns_end_at_the_right_boxes() -> None:
-    drawing = diagram.wide(MAP)
-    joined = set()
+def joined(drawing: Drawing) -> list[tuple[str, float, str, float]]:
+    """Every line, as the boxes that it joins and the heights at which it does."""
+    found = []
     for line in drawing.lines:
         x, y, *_, end_x, end_y = numbers(line.path)
         start = [each for each in drawing.boxes if each.x + each.width == x and each.y <= y <= each.y + each.height]
         end = [each for each in drawing.boxes if each.x == end_x and each.y <= end_y <= each.y + each.height]
         assert (len(start), len(end)) == (1, 1), line
-        joined.add((start[0].title.partition(":")[0], end[0].title))
-    assert joined == {
+        found.append((start[0].title.partition(":")[0], y, end[0].title, end_y))
+    return found
+
+
+def test_lines_of_the_three_columns_end_at_the_right_boxes() -> None:
+    drawing = diagram.wide(MAP)
+    assert {(start, end) for start, _, end, _ in joined(drawing)} == {
         ("FLY_API_TOKEN", CP[0]),
         ("FLY_API_TOKEN", REPOSITORY[0]),
         ("NEON_API_KEY", CP[0]),
@@ -115,6 +120,25 @@ def test_lines_of_the_three_columns_end_at_the_right_boxes() -> None:
         REDIS,
     }
     assert [line.style for line in drawing.lines].count("act") == 1
+
+
+def test_a_location_of_many_secrets_has_room_for_every_line() -> None:
+    many = [Item(name=f"S{n}", facts=(), urgency=Urgency.DONE, goes_to=(CP,)) for n in range(30)]
+    ends = [end_y for _, _, end, end_y in joined(diagram.wide(many)) if end == CP[0]]
+    assert len(ends) == len(set(ends)) == 30
+    assert ends == sorted(ends)
+
+
+def test_lines_of_a_secret_do_not_cross_where_they_leave_it() -> None:
+    others = [Item(name=f"S{n}", facts=(), urgency=Urgency.DONE, goes_to=(CP,)) for n in range(8)]
+    first = Item(name="FIRST", facts=(), urgency=Urgency.DONE, goes_to=(CP, REPOSITORY))
+    drawing = diagram.wide([first, *others])
+    assert box(drawing, REPOSITORY[0]).y < box(drawing, CP[0]).y
+    lines = [(y, end_y) for start, y, _, end_y in joined(drawing) if start == "FIRST"]
+    assert sorted(lines) == sorted(lines, key=lambda each: each[1])
+    # The numbers stay those of the delivery.
+    numbered = {badge.text: badge.y for badge in drawing.badges if badge.style.startswith("order")}
+    assert numbered["1"] > numbered["2"]
 
 
 def test_the_order_of_delivery_is_told_where_there_are_several_locations() -> None:
@@ -158,6 +182,7 @@ def test_the_narrow_one_fits_a_phone_until_there_are_too_many_locations() -> Non
     letters = [badge.text for badge in drawing.badges if badge.style == "letter"]
     assert len(letters) == 60
     assert len(set(letters)) == 30
+    assert all(letter.isalnum() for letter in letters)
 
 
 def test_a_map_of_a_program_that_names_no_consumers_has_no_column_for_them() -> None:

@@ -335,6 +335,16 @@ def test_the_verdict(names: list[str], result: str, verdict: str) -> None:
         assert "Run pulumi up again" in notices[0]
 
 
+def test_a_secret_whose_first_update_failed_is_shown_although_nothing_is_exported_of_it() -> None:
+    secret = stacks.secret(stacks.CONTROL_PLANE)
+    history = [stacks.update("failed", stacks.at(hours=1), 9, {"A": 1, "B": 1})]
+    root = tree(parse_stack("s", {"secrets": {"A": secret}}, history))
+    assert states_of(cards(root)["B"]) == ["!first generation not verified yet"]
+    assert states_of(cards(root)["A"]) == ["✓verified"]
+    assert "B: its locations are not known" in section(root, "map").words
+    assert "1 of 2 secrets needs you: B." in root.words
+
+
 def test_an_update_that_is_still_running_is_told() -> None:
     root = tree(stack(updates=(replace(stack().updates[0], result="in-progress", ended_at=None),)))
     (notice,) = root.find("p", role="note")

@@ -177,6 +177,11 @@ def parse_stack(name: str, outputs: object, history: object) -> Stack:
     )
 
 
+def unverified(name: str) -> ManagedSecret:
+    """A secret of which nothing is exported yet, because no update that lists it was ever complete."""
+    return _secret(name, {})
+
+
 def clean(text: str, *, lines: bool = False, longest: int | None = LONGEST_TEXT) -> str:
     """Text that shows as what it is: nothing invisible in it, nothing that reorders what follows, and an end.
 

@@ -4,7 +4,7 @@ The template decides nothing; whatever is counted, sorted or put into words is d
 it has no script: what has to be read needs none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -14,7 +14,7 @@ from pathlib import Path
 import jinja2
 
 from tools.report import diagram
-from tools.report.model import ManagedSecret, Stack, Update
+from tools.report.model import ManagedSecret, Stack, Update, unverified
 from tools.report.states import State, Urgency, end_of, is_overdue, states, wanted
 from tools.report.timeline import runs
 from tools.report.words import age, coarse, count, exact, listing, when
@@ -113,7 +113,8 @@ def render(stack: Stack, now: datetime) -> Page:
         now: The moment that ages are computed for, in UTC.
     """
     now = now.replace(microsecond=0)
-    cards = _cards(stack, now)
+    secrets = _known(stack)
+    cards = _cards(secrets, wanted(stack.updates), now)
     failed = bool(stack.updates) and stack.updates[0].result == "failed"
     verdict = _verdict(cards, failed=failed)
     items = [*map(_item, cards), *(_automatic(name) for name in stack.not_managed)]
@@ -129,7 +130,7 @@ def render(stack: Stack, now: datetime) -> Page:
         written_at=now.isoformat(),
         verdict=verdict,
         needs_attention=failed or any(card.urgency is Urgency.ACT for card in cards),
-        figures=_figures(cards, stack.secrets, now),
+        figures=_figures(cards, secrets, now),
         notice=_notice(stack.updates, now),
         impact=stack.impact,
         wide=diagram.wide(items),
@@ -158,10 +159,15 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html.j2")
 
 
-def _cards(stack: Stack, now: datetime) -> list[Card]:
+def _known(stack: Stack) -> tuple[ManagedSecret, ...]:
+    """Those of the outputs, and those that the last update listed for the first time and did not come to export."""
+    exported = {secret.name for secret in stack.secrets}
+    return (*stack.secrets, *(unverified(name) for name in wanted(stack.updates) if name not in exported))
+
+
+def _cards(secrets: Iterable[ManagedSecret], counters: Mapping[str, int], now: datetime) -> list[Card]:
     """Those that somebody has to see to first, the others by name."""
-    counters = wanted(stack.updates)
-    cards = [_card(secret, counters.get(secret.name), now) for secret in stack.secrets]
+    cards = [_card(secret, counters.get(secret.name), now) for secret in secrets]
     return sorted(cards, key=lambda card: (card.urgency is not Urgency.ACT, card.name))
 
 

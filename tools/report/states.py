@@ -89,7 +89,8 @@ def _progress(secret: ManagedSecret, counter: int | None) -> Iterable[State]:
     if counter is not None and counter > secret.generation > 0 and counter != secret.staged:
         yield State(
             words=f"generation {counter} not verified yet",
-            detail=f"The last update was to bring generation {counter} and did not complete. Mend the cause and run `pulumi up` again.",
+            detail=f"The last update was to bring generation {counter} and has not completed. If it failed, mend the cause and run "
+            "`pulumi up` again.",
             urgency=Urgency.ACT,
         )
     if counter is not None and counter < secret.generation:
