@@ -68,8 +68,8 @@ def test_the_selected_stack_is_reported(cli: Cli, output: Path, capsys: pytest.C
     assert "the report of the stack production: The last update failed. 2 of 9 secrets" in capsys.readouterr().out
     assert [call.split("--non-interactive ")[1] for call in cli.calls] == [
         "stack --show-name",
-        "stack output --json --stack production",
-        f"stack history --json --page-size {engine.UPDATES} --stack production",
+        "stack output --json",
+        f"stack history --json --page-size {engine.UPDATES}",
     ]
     assert [each.name for each in output.parent.iterdir() if each.is_file()] == ["report.html"]
 

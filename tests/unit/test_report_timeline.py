@@ -35,6 +35,8 @@ def test_runs_are_newest_first_and_hold_what_was_minted_before_anything_was_veri
         C=(rotation(4, at(seconds=3600 - 74 - 1)),),
     )
     assert shape(found) == [[("C", 4)], [("A", 2), ("B", 7)], [("A", 1)]]
+    just_then = timeline(A=(rotation(2, at(seconds=3600)),), C=(rotation(4, at(seconds=3600 - 74)),))
+    assert shape(just_then) == [[("A", 2), ("C", 4)]]
 
 
 def test_a_secret_is_in_a_run_once() -> None:

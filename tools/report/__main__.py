@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE", help="what is written")
     options = parser.parse_args(arguments)
     try:
-        summary = report(options.stack or engine.selected_stack(CHECKOUT), options.output)
+        summary = report(options.stack, options.output)
     except OperatorError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -28,17 +28,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def report(stack: str, output: Path) -> str:
-    """Writes the page of a stack and returns a line about it.
+def report(stack: str | None, output: Path) -> str:
+    """Writes the page of a stack (None: the selected one) and returns a line about it.
 
     Raises:
         OperatorError: The stack cannot be read, or the file cannot be written.
     """
+    name = stack or engine.selected_stack(CHECKOUT)
     try:
-        known = parse_stack(stack, engine.outputs(CHECKOUT, stack), engine.history(CHECKOUT, stack))
+        known = parse_stack(name, engine.outputs(CHECKOUT, stack), engine.history(CHECKOUT, stack))
     except UnreadableError as error:
         raise OperatorError(
-            f"The stack {stack} exports something else than this program does: {error}.",
+            f"The stack {name} exports something else than this program does: {error}.",
             state=engine.NOTHING_WRITTEN,
             next_step="Check out the version of the program that the stack was last deployed with, and run it again.",
         ) from None

@@ -31,29 +31,34 @@ def selected_stack(checkout: Path) -> str:
     return answer.stdout.strip()
 
 
-def outputs(checkout: Path, stack: str) -> object:
-    """The stack's outputs, as the last complete update confirmed them.
+def outputs(checkout: Path, stack: str | None) -> object:
+    """The outputs of a stack (None: the selected one), as the last complete update confirmed them.
 
     Raises:
         OperatorError: They cannot be read, or nothing has been deployed yet.
     """
-    found = _json(["stack", "output", "--json", "--stack", stack], checkout)
+    found = _json(["stack", "output", "--json", *_of(stack)], checkout)
     if not isinstance(found, dict) or "secrets" not in found:
         raise OperatorError(
-            f"The stack {stack} has no output `secrets`: nothing has been deployed yet, or no update was ever complete.",
+            f"{f'The stack {stack}' if stack else 'The selected stack'} has no output `secrets`: nothing has been deployed yet, or no update was ever complete.",
             state=NOTHING_WRITTEN,
             next_step="`pulumi up`, until it succeeds; then `make report` again.",
         )
     return found
 
 
-def history(checkout: Path, stack: str) -> object:
-    """The stack's last updates, newest first, failed ones too.
+def history(checkout: Path, stack: str | None) -> object:
+    """The last updates of a stack (None: the selected one), newest first, failed ones too.
 
     Raises:
         OperatorError: They cannot be read.
     """
-    return _json(["stack", "history", "--json", "--page-size", str(UPDATES), "--stack", stack], checkout) or []
+    return _json(["stack", "history", "--json", "--page-size", str(UPDATES), *_of(stack)], checkout) or []
+
+
+def _of(stack: str | None) -> list[str]:
+    # The name of the selected stack alone may mean another one: at Pulumi Cloud names are those of an organization.
+    return ["--stack", stack] if stack else []
 
 
 def _json(arguments: Sequence[str], checkout: Path) -> object:
