@@ -236,13 +236,16 @@ def narrow(items: Sequence[Item]) -> Drawing:
     labels = [Label(x=0, y=HEADING_SIZE, text="Secrets", style="heading")]
     if graph.locations:
         y += 24
-        labels.append(Label(x=0, y=y, text="Locations, and who reads them", style="heading"))
+        heading = "Locations, and who reads them" if graph.consumers else "Locations"
+        labels.append(Label(x=0, y=y, text=heading, style="heading"))
         y += 12
     half = (NARROW_WIDTH - 34 - 26) / 2
+    # Without consumers, locations have the room for both.
+    left_column = _Column(x=34, width=half if graph.consumers else NARROW_WIDTH - 34)
     right_column = _Column(x=34 + half + 26, width=half)
     for number, location in enumerate(graph.locations):
         readers = [consumer for consumer in graph.consumers if location in graph.read_by[consumer]]
-        left = replace(_plain_box(location, "location", _Column(x=34, width=half), most_lines=6), y=y)
+        left = replace(_plain_box(location, "location", left_column, most_lines=6), y=y)
         rights = []
         below = y
         for reader in readers:
@@ -250,7 +253,7 @@ def narrow(items: Sequence[Item]) -> Drawing:
             below += rights[-1].height + 6
         height = max(left.height, below - y - 6)
         badges.append(Badge(x=12, y=left.y + left.height / 2, text=_letter(number), style="letter"))
-        start = (34 + half, left.y + left.height / 2)
+        start = (left_column.end, left.y + left.height / 2)
         lines += [Line(path=_curve(start, (right_column.x, box.y + box.height / 2)), style="reads") for box in rights]
         boxes += [left, *rights]
         y += height + 10

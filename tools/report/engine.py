@@ -40,7 +40,8 @@ def outputs(checkout: Path, stack: str | None) -> object:
     found = _json(["stack", "output", "--json", *_of(stack)], checkout)
     if not isinstance(found, dict) or "secrets" not in found:
         raise OperatorError(
-            f"{f'The stack {stack}' if stack else 'The selected stack'} has no output `secrets`: nothing has been deployed yet, or no update was ever complete.",
+            f"{f'The stack {stack}' if stack else 'The selected stack'} has no output `secrets`: nothing has been deployed yet, or no "
+            "update was ever complete.",
             state=NOTHING_WRITTEN,
             next_step="`pulumi up`, until it succeeds; then `make report` again.",
         )
