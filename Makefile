@@ -5,7 +5,7 @@ DEV := .venv-dev/bin/python
 CODE := __main__.py components sandbox tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test bench sandbox sandbox-stop env engine environment sandbox-environment lint format clean
+.PHONY: help rehearse test bench report sandbox sandbox-stop env engine environment sandbox-environment lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
@@ -26,6 +26,10 @@ sandbox: sandbox-environment ## start the sandbox in .sandbox and say how to use
 
 sandbox-stop: sandbox-environment ## stop the sandbox in .sandbox; its state stays
 	@$(DEV) -m sandbox stop --dir .sandbox
+
+report: engine sandbox-environment ## write report.html of the selected stack; of another one: STACK=name make report
+	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
+	$(DEV) -m tools.report $${STACK:+--stack "$$STACK"}
 
 env: ## print export lines that put the engine and the program's environment on PATH
 	@$(MAKE) --no-print-directory engine environment sandbox-environment >&2
@@ -59,4 +63,4 @@ format: sandbox-environment ## format the code
 	@$(DEV) -m ruff check --fix $(CODE)
 
 clean: ## remove what make and the tests made in this checkout
-	rm -rf .venv .venv-dev .rehearsal .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-dev .rehearsal report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis
