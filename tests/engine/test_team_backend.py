@@ -149,7 +149,11 @@ def test_stack_moves_between_backends_and_passphrases(first: Operator, database:
     _refused_without_the_salt(on_database)
     assert on_database.inspect()["requests"] == before, "no provider was asked for anything"
 
+    before_salt = _salt(on_database)
     rekeyed = _with_passphrase(on_database, "another passphrase")
+    old_ones = {key for key, text in database.objects().items() if before_salt in text}
+    assert old_ones, "what docs/operating/backends.md warns of: earlier states stay, under the old passphrase"
+    assert not any(key.endswith(f"/{STACK}.json") for key in old_ones), "but not the present one"
     refused = on_database.preview()
     assert refused.status != 0
     assert "incorrect passphrase" in refused.output
@@ -245,6 +249,12 @@ def _with_passphrase(stage: Stage, passphrase: str) -> Stage:
         check=True,
     )
     return Stage(directory=stage.directory, environment={**stage.environment, PASSPHRASE: passphrase})
+
+
+def _salt(stage: Stage) -> str:
+    found = re.search(r"(?m)^encryptionsalt: (\S+)$", (stage.program_directory / STACK_FILE).read_text())
+    assert found is not None
+    return found[1]
 
 
 def _refused_without_the_salt(operator: Operator) -> None:
