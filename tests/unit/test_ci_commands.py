@@ -13,13 +13,14 @@ from .wire import Wire, body_of, reply
 
 TOKEN = "ghs_of-this-run"
 BOT = {"login": "github-actions[bot]"}
+NO_ENGINE = 127
 CLEAN: dict[str, Any] = {"deployment": {"resources": [{"urn": "urn:a"}]}}
 
 
 @pytest.fixture(autouse=True)
 def _runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
-        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin",
         "ROTATION_CI_TOKEN": TOKEN,
         "GITHUB_REPOSITORY": "o/r",
         "GITHUB_RUN_ID": "5",
@@ -146,3 +147,16 @@ def test_nightly_by_hand_tells_nobody(tmp_path: Path, wire: Wire, capsys: pytest
     assert main(["nightly", "--stack", "s"]) == 1
     assert wire.requests == []
     assert "1 findings" in capsys.readouterr().out
+
+
+def test_a_password_in_the_backend_url_is_refused_before_anything_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "postgres://team:pass-word-1@db.example/state")
+    assert main(["up", "--stack", "s"]) == 2
+    said = capsys.readouterr()
+    assert "PGPASSWORD" in said.err
+    assert "Nothing was done" in said.err
+    assert "pass-word-1" not in said.out + said.err
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "postgres://team@db.example/state")
+    assert main(["up", "--stack", "s"]) == NO_ENGINE

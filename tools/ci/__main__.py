@@ -17,7 +17,7 @@ from typing import Any
 from components.http import ApiError
 from tools.ci import report
 from tools.ci.conversation import Conversation
-from tools.ci.engine import CI_TOKEN, Engine
+from tools.ci.engine import BACKEND_URL, CI_TOKEN, Engine, password_of
 from tools.ci.report import Finding
 
 
@@ -112,6 +112,12 @@ def _stack(text: str) -> str:
     return text
 
 
+def _commit(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{0,64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no commit")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.ci", description=sys.modules[__name__].__doc__)
     commands = parser.add_subparsers(required=True)
@@ -121,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--stack", type=_stack, required=True)
         if command is preview:
             added.add_argument("--pull-request", type=int, default=0, help="its number: the comment goes there")
-            added.add_argument("--commit", default="", help="which commit the preview is of")
+            added.add_argument("--commit", type=_commit, default="", help="which commit the preview is of")
         if command is nightly:
             added.add_argument("--issue", action="store_true", help="open an issue, or close it")
             added.add_argument(
@@ -142,6 +148,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = [name for name in (CI_TOKEN, "GITHUB_REPOSITORY") if needs_github and not os.environ.get(name)]
     if missing:
         print(f"{' and '.join(missing)} must be set to write to GitHub. Nothing was done.", file=sys.stderr)
+        return 2
+    if password_of(os.environ.get(BACKEND_URL, "")):
+        # A workflow's variables are in its log, and Pulumi prints the URL where it cannot connect.
+        print(
+            f"{BACKEND_URL} holds a password, and would be printed with it. Nothing was done."
+            " Take the password out of the URL and set PGPASSWORD (docs/operating/backends.md).",
+            file=sys.stderr,
+        )
         return 2
     try:
         status: int = arguments.command(engine, arguments)

@@ -71,15 +71,22 @@ class Outcome:
     impact: Impact | None = None
 
 
+def password_of(url: str) -> str:
+    """The password in a URL as it stands there, "" for none."""
+    try:
+        return urlsplit(url).password or ""
+    except ValueError:
+        return ""
+
+
 def secrets_of(environment: Mapping[str, str]) -> list[str]:
     """The values in an environment that must not be shown, longest first, each in every form in which a text may have it."""
     # In parts as well: Fly's tokens are several, with commas between, and a multi-line value is printed line by line.
     values = [environment.get(name, "") for name in SECRET_VARIABLES]
     found = {part for value in values for part in (value, *re.split(r"[\s,]+", value))}
     # Pulumi prints the whole URL where it cannot connect (docs/operating/backends.md).
-    with contextlib.suppress(ValueError):
-        password = urlsplit(environment.get(BACKEND_URL, "")).password or ""
-        found |= {password, unquote(password)}
+    password = password_of(environment.get(BACKEND_URL, ""))
+    found |= {password, unquote(password)}
     return sorted((value for value in found if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
