@@ -1,5 +1,6 @@
 """One comment and one issue per stack, found again by marker and author, over pages; what others wrote is left alone."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 from components.http import ApiError
 from tools.ci.conversation import BOT, Conversation
 
+from .descriptions import DESCRIPTIONS
 from .wire import Wire, body_of, reply
 
 API = "https://github.test/api/v3"
@@ -15,6 +17,15 @@ GITHUB = Conversation("ghs_token", API)
 MARKER = "<!-- marker -->"
 BODY = f"{MARKER}\nnew"
 US = reply(403, {"message": "Resource not accessible by integration"})
+
+
+@pytest.fixture(autouse=True)
+def _requests_are_as_github_describes_them(wire: Wire) -> Iterator[None]:
+    """Answers of this kind are held against the description in the tests of the sandbox, which gives whole ones."""
+    yield
+    for request in wire.requests:
+        for finding in DESCRIPTIONS["github"].findings(request, httpx.Response(500)):
+            assert finding.where == "header x-github-api-version", finding
 
 
 def said(number: int, *, by: str = BOT, body: str | None = f"{MARKER}\nold", **more: object) -> dict[str, Any]:

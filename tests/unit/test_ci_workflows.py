@@ -106,6 +106,12 @@ def test_it_runs_a_command_that_there_is_with_every_operator_credential(name: st
     assert _parser().parse_args(words[4:]).stack == "production"
 
 
+def test_the_engine_is_of_the_version_that_the_program_is_tested_with() -> None:
+    (pinned,) = re.findall(r"(?m)^pulumi==(\S+)$", (GITHUB.parent / "requirements.txt").read_text())
+    steps = yaml.safe_load((GITHUB / "actions/engine/action.yml").read_text())["runs"]["steps"]
+    assert f"--version {pinned}\n" in next(step["run"] for step in steps if step.get("name") == "Pulumi CLI")
+
+
 @pytest.mark.parametrize("stack", ["production", "eu-1", "team.a_b", "org/project/prod"])
 def test_names_of_stacks(stack: str) -> None:
     assert _parser().parse_args(["up", "--stack", stack]).stack == stack
