@@ -1,7 +1,8 @@
 """A team on Pulumi's PostgreSQL backend: one operator at a time, one state for all, and no database password in sight."""
 
 import contextlib
-import getpass
+import os
+import pwd
 import re
 import shutil
 import signal
@@ -95,7 +96,10 @@ def test_two_operators_take_turns_and_see_one_state(first: Operator, second: Ope
     first.set_generation(SECRET, 2)
 
     with _update_at_a_halt(first) as process:
-        writes, owner = first.writes(), f"{getpass.getuser()}@{socket.gethostname()} (pid {process.pid})"
+        writes, owner = (
+            first.writes(),
+            f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()} (pid {process.pid})",
+        )
         for change in (("up", "--skip-preview"), ("refresh",), ("destroy",)):
             refused = second.pulumi(*change, "--yes", "--stack", STACK)
             assert refused.status != 0
