@@ -56,6 +56,7 @@ lint: sandbox-environment ## formatting, linters, types
 	@$(DEV) -m ruff check $(CODE)
 	@$(DEV) -m mypy $(CODE)
 	@$(DEV) -m yamllint -s .
+	@cd tools/actionlint && go tool actionlint -shellcheck= -pyflakes= $(CURDIR)/.github/workflows/*.yml
 	@cd tools/engine/plugins && unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi && go vet ./...
 
 format: sandbox-environment ## format the code

@@ -186,21 +186,41 @@ def workspace(directory: Path, *sandbox_options: str) -> Iterator[Workspace]:
             "PATH": f"{CHECKOUT / '.venv' / 'bin'}:{path}",
         }
         made = Workspace(directory=directory, environment=environment)
-        _copy_program(made.program_directory)
+        copy_program(made.program_directory)
         made.must("stack", "select", "--create", STACK)
         yield made
     finally:
         made.sandbox("stop")
 
 
-def _copy_program(target: Path) -> None:
+def another_operator(first: Workspace, directory: Path) -> Workspace:
+    """A second copy of the program for the same sandbox, with an engine's folder and a home of its own.
+
+    Args:
+        first: Whose sandbox, variables and config it has.
+        directory: New or empty.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "sandbox").symlink_to(first.sandbox_directory)
+    home, engine_home = directory / "home", directory / "pulumi-home"
+    home.mkdir()
+    _tool(["-m", "tools.engine", "home", str(engine_home)])
+    made = Workspace(
+        directory=directory,
+        environment={**first.environment, "HOME": str(home), "PULUMI_HOME": str(engine_home)},
+    )
+    copy_program(made.program_directory)
+    shutil.copytree(first.program_directory / "stacks", made.program_directory / "stacks", dirs_exist_ok=True)
+    return made
+
+
+def copy_program(target: Path) -> None:
+    """Copies the program of this checkout; what Python has compiled of it as well: the first `pulumi up` is spared that."""
     target.mkdir()
     for name in PROGRAM:
         source = CHECKOUT / name
         if source.is_dir():
-            shutil.copytree(
-                source, target / name
-            )  # what Python has compiled of it as well: the first `pulumi up` is spared that
+            shutil.copytree(source, target / name)
         else:
             shutil.copy(source, target / name)
     (target / ".venv").symlink_to(CHECKOUT / ".venv")

@@ -73,14 +73,20 @@ def _run(body: Mapping[str, Any]) -> WorkflowRun:
 
 @dataclass(frozen=True)
 class GitHubClient:
-    """Calls GitHub with one token. The base follows `GITHUB_BASE_URL`, the variable that pulumi-github reads."""
+    """Calls GitHub with one token.
+
+    Attributes:
+        token: The token.
+        base_url: Where the API is; "" follows `GITHUB_BASE_URL`, the variable that pulumi-github reads.
+    """
 
     token: str = field(repr=False)
+    base_url: str = ""
 
     def _call(self, method: str, path: str, *, operation: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - Api.call's own
         api = Api(
             system="GitHub",
-            base_url=endpoint("GITHUB_BASE_URL", "https://api.github.com"),
+            base_url=self.base_url or endpoint("GITHUB_BASE_URL", "https://api.github.com"),
             headers={
                 "authorization": f"Bearer {self.token}",
                 "accept": "application/vnd.github+json",

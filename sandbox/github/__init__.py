@@ -2,12 +2,13 @@
 
 - `wire`: what every answer has in common; authentication, permissions, pages, headers.
 - `tokens`, `store`: who may do what, and what there is.
-- `secret_stores`, `repositories`, `actions`: the API, one module per area.
+- `secret_stores`, `repositories`, `issues`, `actions`: the API, one module per area.
 - `runs`: the life of a workflow run; `sandbox.runner`: the process in which its job runs.
 
 Deviations from github.com: workflows are rows, not YAML, and do one thing, what ``publish-platform-image.yml`` does;
 `ghcr.io`, to which it pushes as well with the built-in token, is left out, since no rotation touches it; accounts, git
-and organizations are only as deep as a client of secrets and workflows looks; no GraphQL.
+and organizations are only as deep as a client of secrets and workflows looks; no pull requests: whoever comments on one
+comments on an issue, as GitHub's API has it; no GraphQL.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 
-from sandbox.github import actions, repositories, secret_stores, settings, store, tokens, wire
+from sandbox.github import actions, issues, repositories, secret_stores, settings, store, tokens, wire
 from sandbox.github.runs import Runs
 from sandbox.world import World
 
@@ -46,7 +47,9 @@ def application(world: World) -> Starlette:
 
     nothing_here = wire.nothing_here(world)
     return Starlette(
-        routes=wire.routes(world, [*repositories.ENDPOINTS, *secret_stores.ENDPOINTS, *actions.ENDPOINTS]),
+        routes=wire.routes(
+            world, [*repositories.ENDPOINTS, *issues.ENDPOINTS, *secret_stores.ENDPOINTS, *actions.ENDPOINTS]
+        ),
         exception_handlers={HTTPStatus.NOT_FOUND: nothing_here, HTTPStatus.METHOD_NOT_ALLOWED: nothing_here},
         lifespan=lifespan,
     )
@@ -96,6 +99,7 @@ def inspect(world: World) -> dict[str, Any]:
         "repositories": {
             repository.full_name: {
                 "secrets": secret_stores.fingerprints(world, repository),
+                "issues": issues.shown(world, repository),
                 "runs": [
                     {
                         "id": run.id,

@@ -1,4 +1,4 @@
-"""What the sandbox's GitHub remembers: accounts, repositories, secrets, workflows, runs.
+"""What the sandbox's GitHub remembers: accounts, repositories, issues, secrets, workflows, runs.
 
 Everything is in the world's database, so it survives a restart; every secret value and every private key is sealed by
 the world, so that the files of a sandbox hold no plaintext. Other modules read rows here into frozen objects and hand
@@ -71,6 +71,41 @@ CREATE TABLE IF NOT EXISTS github_environments (
     name TEXT NOT NULL COLLATE NOCASE,
     created_at TEXT NOT NULL,
     UNIQUE (repository_id, name)
+);
+CREATE TABLE IF NOT EXISTS github_labels (
+    id INTEGER PRIMARY KEY,
+    repository_id INTEGER NOT NULL REFERENCES github_repositories (id),
+    name TEXT NOT NULL COLLATE NOCASE,
+    color TEXT NOT NULL,
+    description TEXT,
+    UNIQUE (repository_id, name)
+);
+CREATE TABLE IF NOT EXISTS github_issues (
+    id INTEGER PRIMARY KEY,
+    repository_id INTEGER NOT NULL REFERENCES github_repositories (id),
+    number INTEGER NOT NULL,
+    author_id INTEGER NOT NULL REFERENCES github_accounts (id),
+    title TEXT NOT NULL,
+    body TEXT,
+    state TEXT NOT NULL CHECK (state IN ('open', 'closed')),
+    state_reason TEXT,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    closed_at TEXT,
+    UNIQUE (repository_id, number)
+);
+CREATE TABLE IF NOT EXISTS github_issue_labels (
+    issue_id INTEGER NOT NULL REFERENCES github_issues (id),
+    label_id INTEGER NOT NULL REFERENCES github_labels (id),
+    PRIMARY KEY (issue_id, label_id)
+);
+CREATE TABLE IF NOT EXISTS github_issue_comments (
+    id INTEGER PRIMARY KEY,
+    issue_id INTEGER NOT NULL REFERENCES github_issues (id),
+    author_id INTEGER NOT NULL REFERENCES github_accounts (id),
+    body TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS github_keys (
     store TEXT PRIMARY KEY,

@@ -258,6 +258,14 @@ class Stage(Workspace):
             timeout=30,
         )
 
+    def github(self) -> httpx.Client:
+        """The sandbox's GitHub, for the operator."""
+        return httpx.Client(
+            base_url=self.environment["GITHUB_API_URL"],
+            headers={"authorization": f"Bearer {self.environment['GITHUB_TOKEN']}"},
+            timeout=30,
+        )
+
     def assert_alone(self, generation: int, *secrets: str) -> None:
         """Every place holds this generation, it alone is live, and no consumer was ever refused."""
         for secret in secrets:
