@@ -322,8 +322,17 @@ def _effect(case: Case, state: State, age: Age) -> Effect:
         staged=case.staged,
         outage=finding.outage,
         at_risk=secret.at_risk if work.delivers else "",
-        costs=verification.costs,
+        costs=(*verification.costs, *_left_to_the_provider(case)),
         writes=announcement.together(steps).writes,
+    )
+
+
+def _left_to_the_provider(case: Case) -> tuple[str, ...]:
+    """What an operator has to do about a value that has leaked and that the program cannot end."""
+    if case.reason != LEAKED or case.finding.revokes or not isinstance(case.secret.source, Supplied):
+        return ()
+    return (
+        "nothing shortens the life of the value before but its provider: end it there, as soon as this update is over",
     )
 
 

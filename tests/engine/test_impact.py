@@ -4,6 +4,8 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from tests.engine.stage import (
     WEBHOOK,
     Stage,
     family,
+    one_line,
 )
 from tools.workspace import CHECKOUT, STACK, workspace
 
@@ -90,6 +93,18 @@ def assert_golden(name: str, text: str) -> None:
     assert said + "\n" == file.read_text(), name
 
 
+def report(stage: Stage) -> str:
+    """The page that `make report` writes."""
+    file = stage.directory / "report.html"
+    subprocess.run(
+        [sys.executable, "-m", "tools.report", "--stack", STACK, "--output", str(file)],
+        cwd=CHECKOUT,
+        env=dict(stage.environment),
+        check=True,
+    )
+    return file.read_text()
+
+
 def _refusal(output: str) -> str:
     found = re.search(r"error: (GITHUB_TOKEN.*?)\n\s+error:", output, re.DOTALL)
     assert found is not None, output
@@ -151,6 +166,10 @@ def test_each_secret_and_all_at_once(everything: Stage, measured: Callable[[str]
     impact = everything.impact()
     assert set(impact["secrets"]) == set(some)
     assert_kept(everything, impact)
+    page = report(everything)
+    for secret in EVERY:
+        assert secret in page
+    assert f"{some[0]} 2 → 3" in one_line(page)
 
 
 def test_unfinished_business_is_told_truly(deployed: Stage) -> None:

@@ -30,6 +30,12 @@ def test_staged_secret_is_finished_after_a_deployment_or_once_the_stack_rolls_ou
     whole_map.configure("rollout", "staged")
     whole_map.assert_no_change()
     whole_map.set_generation(RESEND, 2)
+    effect = whole_map.impact()["secrets"][RESEND]
+    assert (effect["staged"], effect["verification"], effect["revokes"]) == (
+        "it is written to Fly by this update",
+        [],
+        [],
+    )
     warning = f"{RESEND} generation 2 is staged: it is written to Fly by this update"
     assert warning in one_line(whole_map.preview().output)
 
@@ -38,6 +44,7 @@ def test_staged_secret_is_finished_after_a_deployment_or_once_the_stack_rolls_ou
     assert held(whole_map) == {"Fly": {2}, "machines": {1}}
     assert whole_map.live(RESEND) == [FIRST, SECOND]
     assert told(whole_map) == (1, 2)
+    assert "Staged: RESEND_API_KEY: not restarted since: " in one_line(whole_map.impact()["text"])
     values = set(re.findall("re_[A-Za-z0-9_]{20,}", whole_map.decrypted()))
     assert len(values) == 2, "the staged value, and the one that machines run with"
     whole_map.assert_not_in_state(values)

@@ -119,6 +119,15 @@ def test_tenants_that_cannot_be_moved_are_named_and_hold_the_revocation(
     second = many.fly_secret(REDIS)
     assert (many.tenants_hold("REDIS_URL", second), many.tenants_hold("REDIS_URL", first)) == (MANY - 3, 3)
     assert [redis_refuses(url) for url in (first, second)] == [False, False]
+    effect = many.impact()["secrets"][REDIS]
+    assert (
+        effect["unfinished"]
+        == "generation 2 is minted, delivered to Fly app molecule-cp only, not verified; generation 1 still alive"
+    )
+    (left,) = effect["drift"]
+    said, _, named_by_preview = left.partition(": ")
+    assert said == "3 machines of molecule-tenant hold another REDIS_URL"
+    assert sorted(named_by_preview.split(", ")) == sorted(ILL)
     many.sandbox("set", "tenant.unhealthy=")
     many.await_unhealthy()
     output = many.deploys()
