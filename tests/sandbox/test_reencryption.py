@@ -586,7 +586,7 @@ def test_the_preview_says_what_it_costs_and_an_old_key_is_proven_dead_by_the_row
     assert "not known" in fault.happened
     (fault,) = issuer(new_key()).obstacles_beside_the_value()
     assert "decrypt with no key that is known" in fault.happened
-    costs = issuer(old).warnings()
+    costs = [issuer(old).outage, *issuer(old).warnings()]
     say("\n" + "\n".join(costs))
     with table() as rows:
         survey = rows.survey(cipher(old))

@@ -159,7 +159,7 @@ def test_with_one_role_the_old_password_dies_with_the_mint(
     it = issuer(environment, [], RESET)
     assert not it.overlaps
     assert it.obstacles() == []
-    assert "dies as soon as" in it.warnings()[0]
+    assert "dies as soon as" in it.outage
     first, known = make_current([it], FAMILY, 1, keyring=None)
     assert [accepts(each) for each in (hand_made, first.value)] == [False, True]
     second, known = make_current([issuer(environment, known, RESET)], FAMILY, 2, keyring=known)

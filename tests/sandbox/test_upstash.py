@@ -237,7 +237,7 @@ def test_a_consumer_that_is_refused_is_a_breakage(fresh: Sandbox) -> None:
     fresh.rest("PING", token="wrong", consumer="some/consumer")
     fresh.rest("SET", "a", "b", token=fresh.database()["read_only_rest_token"], consumer="some/consumer")
     found = [each["what"] for each in fresh.inspect()["breakages"] if each["consumer"] == "some/consumer"]
-    assert found == ["upstash POST /: refused with 401", "upstash POST /: refused with NOPERM"]
+    assert found == ["upstash POST / PING: refused with 401", "upstash POST / SET: refused with NOPERM"]
     assert fresh.inspect()["requests"]["upstash POST /"] == 2
 
 
