@@ -5,7 +5,7 @@ DEV := .venv-dev/bin/python
 CODE := __main__.py components sandbox tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test sandbox sandbox-stop env engine environment sandbox-environment lint format clean
+.PHONY: help rehearse test faults sandbox sandbox-stop env engine environment sandbox-environment lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
@@ -16,6 +16,9 @@ rehearse: engine environment sandbox-environment ## rotate every secret on the s
 test: engine environment sandbox-environment ## all tests
 	@cd tools/engine/plugins && go test ./...
 	@$(DEV) -m pytest -n $${TEST_WORKERS:-6} --dist worksteal tests
+
+faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (hours)
+	@$(DEV) -m tools.faults --workers $${FAULT_WORKERS:-2} --fresh --document docs/fault-matrix.md
 
 sandbox: sandbox-environment ## start the sandbox in .sandbox and say how to use it
 	@$(DEV) -m sandbox start --dir .sandbox --detach

@@ -1,0 +1,119 @@
+"""The document of the matrix, from the results of runs. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tools.faults.bench import HTTP_TIMEOUT, SETTINGS
+from tools.faults.kinds import KINDS
+from tools.faults.trial import Outcome, Result
+
+MARKS = {
+    Outcome.ABSORBED: "·",
+    Outcome.NEXT_UP: "u",
+    Outcome.AFTER_CANCEL: "c",
+    Outcome.HUNG: "h",
+    Outcome.NOT_HIT: "-",
+    Outcome.BROKEN: "**X**",
+}
+MEANINGS = {
+    Outcome.ABSORBED: "the `pulumi up` that was hit succeeded all the same",
+    Outcome.NEXT_UP: "it failed, and the next plain `pulumi up` finished the rotation",
+    Outcome.AFTER_CANCEL: "the same, after `pulumi cancel` for the lock of the killed engine",
+    Outcome.HUNG: "it did not end by itself within two and a half minutes; after Ctrl-C the next plain `pulumi up` finished",
+    Outcome.NOT_HIT: "the request was not made in that run; says nothing",
+    Outcome.BROKEN: "an invariant was violated, or the rotation could not be finished so: see below",
+}
+
+
+def counts(results: Iterable[Result]) -> dict[str, int]:
+    """How often each outcome came, in the order of `Outcome`."""
+    found = Counter(each.outcome for each in results)
+    return {str(outcome): found[outcome] for outcome in Outcome if found[outcome]}
+
+
+def write(results: Sequence[Result]) -> str:
+    """The whole document. Of a cell that was run more than once the last result counts."""
+    latest = list({(each.secret, each.row, each.kind): each for each in results}.values())
+    secrets = list(dict.fromkeys(each.secret for each in latest))
+    lines = [
+        "# The fault matrix",
+        "",
+        "Made by `python -m tools.faults`; do not edit. Each cell is one rotation on the sandbox, with the real engine, in which one",
+        "request of the program, its providers or its checks was made to fail. After it: was any invariant violated meanwhile",
+        "(`sandbox/invariants.py`, and no consumer may have been refused); does a plain `pulumi up`, after what the error tells the",
+        "operator to do and nothing else, finish the rotation; is everything as after an undisturbed one; is a secret value in",
+        "plaintext in the state or in what was printed.",
+        "",
+        *_what_was_run(latest),
+        "",
+        "| mark | meaning | cells |",
+        "|---|---|---|",
+        *(
+            f"| {MARKS[outcome]} | {MEANINGS[outcome]} | {sum(each.outcome is outcome for each in latest)} |"
+            for outcome in Outcome
+        ),
+        "",
+        "An empty cell was not run.",
+        "",
+        "## Not survived, and what is not as it should be",
+        "",
+        *_trouble(latest),
+    ]
+    for secret in secrets:
+        lines += ["", f"## {secret}", "", *_table([each for each in latest if each.secret == secret])]
+    lines += ["", "## The faults", "", "| fault | what happens |", "|---|---|"]
+    lines += [f"| {kind.name} | {kind.about} |" for kind in KINDS]
+    lines += [
+        "",
+        "`#n` after a request is which of its kind in the rotation: as it is made in an undisturbed one. Of requests that are repeated without",
+        "a write between them (a poll) the first is disturbed. Only requests to the HTTP APIs are disturbed: not the connections to PostgreSQL",
+        "and Redis.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _what_was_run(results: Sequence[Result]) -> list[str]:
+    dates = sorted({each.date for each in results})
+    revisions = Counter(each.revision for each in results)
+    hours = sum(each.seconds for each in results) / 3600
+    shown = ", ".join(f"{revision} ({count} cells)" for revision, count in revisions.items())
+    settings = ", ".join(f"`{key}: {value}`" for key, value in SETTINGS.items())
+    return [
+        f"**What was run**: {len(results)} cells, {hours:.1f} hours of rotations, on {' and '.join(dates)}, at commit {shown}; a `+` is a",
+        "checkout with changes that were not committed yet. Each time one secret was listed, two machines of the control plane ran, and the",
+        f"stack's settings were the defaults but for {settings} and `ROTATION_HTTP_TIMEOUT={HTTP_TIMEOUT}`.",
+    ]
+
+
+def _trouble(results: Sequence[Result]) -> list[str]:
+    lines = [
+        f"- **{each.secret}, {each.row}, {each.kind}**: {each.broken}"
+        for each in results
+        if each.outcome is Outcome.BROKEN
+    ]
+    for title, found in (
+        ("Had to be ended by Ctrl-C", [each for each in results if each.outcome is Outcome.HUNG]),
+        ("Showed the operator a traceback", [each for each in results if each.traceback]),
+        ("Failed without a word on what to do next", [each for each in results if not each.advised]),
+    ):
+        if found:
+            rows = Counter(f"{each.secret}, {each.row}" for each in found)
+            lines.append(
+                f"- {title}, {len(found)} cells: " + "; ".join(f"{row} ({count})" for row, count in rows.items())
+            )
+    return lines or ["Nothing."]
+
+
+def _table(results: Sequence[Result]) -> list[str]:
+    kinds = [kind.name for kind in KINDS if any(each.kind == kind.name for each in results)]
+    marks = {(each.row, each.kind): MARKS[each.outcome] for each in results}
+    rows = list(dict.fromkeys(each.row for each in sorted(results, key=lambda each: each.row)))
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts(results).items())
+    return [
+        f"{len(results)} cells: {told}.",
+        "",
+        f"| request | {' | '.join(kinds)} |",
+        f"|---|{'---|' * len(kinds)}",
+        *(f"| {row} | {' | '.join(marks.get((row, kind), '') for kind in kinds)} |" for row in rows),
+    ]
