@@ -90,3 +90,9 @@ def test_violations_are_kept_when_the_sandbox_stops(sandbox: Sandbox) -> None:
     noticed = sandbox.inspect()["violations"]
     sandbox.stop()
     assert sandbox.inspect()["violations"] == noticed
+
+
+def test_a_password_that_redis_no_longer_takes_is_noticed(sandbox: Sandbox) -> None:
+    sandbox.reset_password()
+    until(lambda: violations(sandbox, invariants.WORKS), what="the reset is noticed")
+    assert all(each.startswith("TENANT_REDIS_URL of machine") for each in violations(sandbox, invariants.WORKS))
