@@ -46,7 +46,7 @@ GRACE = 30.0  # seconds between the first and the second Ctrl-C, and the kill af
 SCAN = 8  # characters: shorter ones are no secrets
 CHECKS = "components.verification."
 GITHUB_PLUGIN = "pulumi-resource-github"
-PROVIDER = ("pulumi-resource-pulumi-python", "dynamic/__main__.py")
+PROVIDER = ("pulumi-resource-pulumi-python", "-m pulumi.dynamic")  # the script that starts it, and itself
 UP = ("pulumi", "--color", "never", "--non-interactive", "up", "--yes", "--skip-preview", "--stack", STACK)
 ENDING = threading.Event()  # set when the harness is being ended: every `pulumi up` is then ended too
 
