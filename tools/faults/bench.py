@@ -168,6 +168,10 @@ class Bench:
         """What the message of a stale lock asks for."""
         self.stage.must("cancel", "--yes", "--stack", STACK)
 
+    def clear_pending_creates(self) -> None:
+        """What the README says about the note that an interrupted create leaves."""
+        self.stage.must("refresh", "--clear-pending-creates", "--yes", "--skip-preview", "--stack", STACK)
+
     def deploy(self, generation: int) -> None:
         """An undisturbed rotation.
 

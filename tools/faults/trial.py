@@ -28,6 +28,8 @@ class Outcome(StrEnum):
     """It failed, and a plain `pulumi up` finished the rotation."""
     AFTER_CANCEL = "after cancel"
     """The same, after `pulumi cancel` for the lock of an engine that was killed."""
+    AFTER_REFRESH = "after refresh"
+    """The same, and the engine still noted an interrupted create, which `pulumi refresh --clear-pending-creates` took off (README)."""
     HUNG = "hung"
     """It never ended by itself: somebody had to press Ctrl-C. After that as above."""
     NOT_HIT = "not hit"
@@ -205,6 +207,10 @@ def attempt(bench: Bench, position: Position, kind: Kind, *, wanted: Shape) -> t
         bench.note_value()
     if first.pressed and outcome is not Outcome.BROKEN:
         outcome = Outcome.HUNG
+    if runs[-1].status == 0 and bench.state().get("pending_operations"):
+        # The engine forgets an interrupted update by itself, an interrupted create only so. It goes on working with the note.
+        bench.clear_pending_creates()
+        outcome = Outcome.AFTER_REFRESH
     if runs[-1].status != 0:
         wrong.append(f"the next `pulumi up` failed: {_last_words(runs[-1].output)}")
     else:
