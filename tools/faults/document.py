@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tools.faults.bench import HTTP_TIMEOUT, SETTINGS
-from tools.faults.kinds import KINDS
+from tools.faults.kinds import KINDS, Blow
 from tools.faults.trial import Outcome, Result
 
 MARKS = {
@@ -25,6 +25,9 @@ MEANINGS = {
     Outcome.NOT_HIT: "the request was not made in that run; says nothing",
     Outcome.BROKEN: "an invariant was violated, or the rotation could not be finished so: see below",
 }
+
+
+BLOWS = {kind.name for kind in KINDS if kind.blow is not Blow.NONE}
 
 
 def counts(results: Iterable[Result]) -> dict[str, int]:
@@ -97,7 +100,10 @@ def _trouble(results: Sequence[Result]) -> list[str]:
     for title, found in (
         ("Had to be ended by Ctrl-C", [each for each in results if each.outcome is Outcome.HUNG]),
         ("Showed the operator a traceback", [each for each in results if each.traceback]),
-        ("Failed without a word on what to do next", [each for each in results if not each.advised]),
+        (
+            "Failed without a word on what to do next",
+            [each for each in results if not each.advised and each.kind not in BLOWS],
+        ),
     ):
         if found:
             rows = Counter(f"{each.secret}, {each.row}" for each in found)

@@ -224,7 +224,6 @@ def attempt(bench: Bench, position: Position, kind: Kind, *, wanted: Shape) -> t
     printed = "\n\n".join(
         f"$ pulumi up   # exit status {run.status}, {run.seconds:.0f} s\n{run.output}" for run in runs
     )
-    killed = kind.blow in {Blow.KILL_ENGINE, Blow.CTRL_C_TWICE}
     result = Result(
         secret=bench.secret,
         row=position.title,
@@ -232,7 +231,8 @@ def attempt(bench: Bench, position: Position, kind: Kind, *, wanted: Shape) -> t
         outcome=Outcome.BROKEN if wrong else outcome,
         broken="; ".join(wrong),
         traceback="Traceback (most recent call last)" in first.output,
-        advised=first.status == 0 or killed or any(words in first.output for words in ADVICE),
+        # Who kills a process, or presses Ctrl-C, is told nothing by it.
+        advised=first.status == 0 or kind.blow is not Blow.NONE or any(words in first.output for words in ADVICE),
         seconds=round(time.time() - began, 1),
     )
     return result, printed
