@@ -32,7 +32,10 @@ SECRETS = (
     "STRIPE_WEBHOOK_SECRET",
     "DATABASE_URL",
     "TENANT_REDIS_URL",
+    "RESEND_FROM_EMAIL",
+    "SECRETS_ENCRYPTION_KEY",
 )
+"""Not STRIPE_API_KEY: a person rolls it in Stripe's Dashboard, and Stripe alone ends the one before."""
 DIRECTORY = CHECKOUT / ".faults"
 DOCUMENT = CHECKOUT / "docs" / "fault-matrix.md"
 TROUBLE = 3  # sandboxes in a row in which nothing could be deployed

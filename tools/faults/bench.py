@@ -37,7 +37,8 @@ SETTINGS = {
 }
 SANDBOX_OPTIONS = ("--check-interval", "0.3", "--restart-backoff", "0.2")
 # Machines of tenants, where they hold the secret too.
-TENANTS = {"TENANT_REDIS_URL": "2"}
+KEY, SENDER = "SECRETS_ENCRYPTION_KEY", "RESEND_FROM_EMAIL"
+TENANTS = {"TENANT_REDIS_URL": "2", KEY: "2"}
 # Undisturbed rotations before the one that is recorded: a role that there is already is not made again.
 WARM_UP = {"DATABASE_URL": 1}
 HTTP_TIMEOUT = "5"  # seconds: ROTATION_HTTP_TIMEOUT
@@ -147,11 +148,14 @@ class Bench:
     # The stack
 
     def set_generation(self, generation: int) -> None:
-        """Bumps the counter. In the file itself: `pulumi config set` takes a second."""
+        """Bumps the counter, and `compromised` where that names it. In the file itself: `pulumi config set` takes a second."""
+        if self.secret == SENDER:
+            self.stage.hand_in(SENDER, f"Molecule AI <hello-{generation}@moleculesai.app>")
         path = self.stage.program_directory / "stacks" / f"Pulumi.{STACK}.yaml"
-        text, count = re.subn(rf"(?m)^(\s+{self.secret}:) \d+$", rf"\g<1> {generation}", path.read_text())
-        if count != 1:
-            raise LookupError(f"{self.secret} is not listed once in {path.name}")
+        listed = rf"""(?m)^(\s+{self.secret}:) "?\d+"?$"""
+        text, count = re.subn(listed, rf"\g<1> {generation}", path.read_text())
+        if count != (2 if self.secret == KEY else 1):
+            raise LookupError(f"{self.secret} is listed {count} times in {path.name}")
         path.write_text(text)
 
     @property
@@ -338,6 +342,9 @@ def bench(directory: Path, secret: str) -> Iterator[Bench]:
         stage.set_generation(secret, 1)
         for key, value in SETTINGS.items():
             stage.configure(key, value)
+        if secret == KEY:
+            stage.set_secret("encryptionKeyBefore", stage.environment[KEY])
+            stage.configure(f"compromised.{KEY}", "1", path=True)
         with contextlib.closing(World(stage.sandbox_directory, create=False)) as world:
             made = Bench(stage=stage, secret=secret, world=world)
             made.values |= {
