@@ -7,6 +7,17 @@ from tools.faults.bench import HTTP_TIMEOUT, SETTINGS
 from tools.faults.kinds import KINDS, Blow
 from tools.faults.trial import Outcome, Result
 
+# Measured apart, on 2026-11-26 with CLI 3.256.0 and pulumi-github 6.15.0; a change of either is a reason to look again.
+KNOWN = """\
+- **GitHub never answers the write of an Actions secret.** pulumi-github has no setting for how long it waits, and ignores `customTimeouts`
+  ("Resource does not support customTimeouts"). `pulumi up` says `updating` for 20 minutes and then fails by itself; the next one finished.
+  Ctrl-C once does not help, twice does. Nothing is broken meanwhile: Fly has the new value, GitHub the old one, and both work.
+- **`kill -9` of the engine** does not end its plugins. Killed at the write of Fly's secrets, the provider wrote them, found nobody to tell, and
+  stopped: no machine was restarted. Its process, the language host and the command plugin stayed, with the operator's tokens in their
+  environment, until somebody ended them (`pkill -f pulumi-language-python`, `pkill -f pulumi.dynamic`, where no other `pulumi up` runs).
+- **An interrupted create** (a check whose engine was killed) stays as a note in the state, about which every `pulumi up` warns, until
+  `pulumi refresh --clear-pending-creates --yes --skip-preview`. Everything works with the note.\
+"""
 MARKS = {
     Outcome.ABSORBED: "·",
     Outcome.NEXT_UP: "u",
@@ -63,6 +74,10 @@ def write(results: Sequence[Result]) -> str:
         "## Not survived, and what is not as it should be",
         "",
         *_trouble(latest),
+        "",
+        "Known beside that, measured apart or outside the program:",
+        "",
+        KNOWN,
     ]
     for secret in secrets:
         lines += ["", f"## {secret}", "", *_table([each for each in latest if each.secret == secret])]
