@@ -179,17 +179,18 @@ def test_the_document_has_a_mark_for_every_cell_and_names_what_is_broken() -> No
             result("row 1", "timeout", Outcome.ABSORBED),
             result("row 2", "timeout", Outcome.BROKEN, broken="held: something", traceback=True),
             result("row 2", "500", Outcome.HUNG, advised=False),
-        ]
+        ],
+        whole={"FLY_API_TOKEN": 860},
     )
     assert "| request | timeout | 500 |" in written
     assert "| row 1 | · | u |" in written
     assert "| row 2 | **X** | h |" in written
     assert "- **FLY_API_TOKEN, row 2, timeout**: held: something" in written
     assert "an earlier try" not in written
-    assert "4 cells" in written
+    assert "4 of the 860 cells of this secret were run: 1 absorbed, 1 next up, 1 hung, 1 BROKEN." in written
     assert "abc (4 cells)" in written
     assert "Had to be ended by Ctrl-C, 1 cells" in written
 
 
 def test_a_run_without_trouble_says_so() -> None:
-    assert "\nNothing.\n" in document.write([result("row", "500", Outcome.NEXT_UP)])
+    assert "\nNothing.\n" in document.write([result("row", "500", Outcome.NEXT_UP)], whole={})

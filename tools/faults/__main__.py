@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import os
 import queue
 import re
@@ -38,6 +39,7 @@ SECRETS = (
 """Not STRIPE_API_KEY: a person rolls it in Stripe's Dashboard, and Stripe alone ends the one before."""
 DIRECTORY = CHECKOUT / ".faults"
 DOCUMENT = CHECKOUT / "docs" / "fault-matrix.md"
+WHOLE = "whole.json"
 TROUBLE = 3  # sandboxes in a row in which nothing could be deployed
 
 
@@ -101,12 +103,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write_document(options: argparse.Namespace, results: Path) -> None:
     path = options.document or DOCUMENT
-    path.write_text(document.write(_read(results)))
+    path.write_text(document.write(_read(results), whole=_whole(results.parent)))
     print(f"written: {path}")
 
 
 def _read(results: Path) -> list[Result]:
     return [Result.of(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def _whole(directory: Path) -> dict[str, int]:
+    """How many cells the whole matrix of each secret has, as far as it was recorded."""
+    path = directory / WHOLE
+    found: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+    return found
 
 
 class Harness:
@@ -195,9 +204,10 @@ class Harness:
     def _chosen(self, made: Bench, mark: int) -> list[Cell]:
         names = self._options.kinds
         kinds = [kind for kind in KINDS if not names or kind.name in names]
-        rows = [
-            each for each in positions(requests(made.requests(after=mark))) if re.search(self._options.only, each.title)
-        ]
+        everything = positions(requests(made.requests(after=mark)))
+        whole = {**_whole(self._directory), made.secret: len(cells(everything))}
+        (self._directory / WHOLE).write_text(json.dumps(whole))
+        rows = [each for each in everything if re.search(self._options.only, each.title)]
         found = [cell for cell in cells(rows, kinds) if (made.secret, *cell.key) not in self._known]
         print(f"{made.secret}: {len(rows)} requests, {len(found)} cells", flush=True)
         if self._options.sample:

@@ -1,7 +1,7 @@
 """The document of the matrix, from the results of runs. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tools.faults.bench import HTTP_TIMEOUT, SETTINGS
 from tools.faults.kinds import KINDS, Blow
@@ -47,8 +47,13 @@ def counts(results: Iterable[Result]) -> dict[str, int]:
     return {str(outcome): found[outcome] for outcome in Outcome if found[outcome]}
 
 
-def write(results: Sequence[Result]) -> str:
-    """The whole document. Of a cell that was run more than once the last result counts."""
+def write(results: Sequence[Result], *, whole: Mapping[str, int]) -> str:
+    """The whole document. Of a cell that was run more than once the last result counts.
+
+    Args:
+        results: Of all runs, oldest first.
+        whole: How many cells the whole matrix of a secret has.
+    """
     latest = list({(each.secret, each.row, each.kind): each for each in results}.values())
     secrets = list(dict.fromkeys(each.secret for each in latest))
     lines = [
@@ -80,7 +85,11 @@ def write(results: Sequence[Result]) -> str:
         KNOWN,
     ]
     for secret in secrets:
-        lines += ["", f"## {secret}", "", *_table([each for each in latest if each.secret == secret])]
+        of_it = [each for each in latest if each.secret == secret]
+        share = (
+            f"{len(of_it)} of the {whole[secret]} cells of this secret" if secret in whole else f"{len(of_it)} cells"
+        )
+        lines += ["", f"## {secret}", "", f"{share} were run: {_told(of_it)}.", "", *_table(of_it)]
     lines += ["", "## The faults", "", "| fault | what happens |", "|---|---|"]
     lines += [f"| {kind.name} | {kind.about} |" for kind in KINDS]
     lines += [
@@ -128,14 +137,15 @@ def _trouble(results: Sequence[Result]) -> list[str]:
     return lines or ["Nothing."]
 
 
+def _told(results: Sequence[Result]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts(results).items())
+
+
 def _table(results: Sequence[Result]) -> list[str]:
     kinds = [kind.name for kind in KINDS if any(each.kind == kind.name for each in results)]
     marks = {(each.row, each.kind): MARKS[each.outcome] for each in results}
     rows = list(dict.fromkeys(each.row for each in sorted(results, key=lambda each: each.row)))
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts(results).items())
     return [
-        f"{len(results)} cells: {told}.",
-        "",
         f"| request | {' | '.join(kinds)} |",
         f"|---|{'---|' * len(kinds)}",
         *(f"| {row} | {' | '.join(marks.get((row, kind), '') for kind in kinds)} |" for row in rows),
