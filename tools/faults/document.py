@@ -65,7 +65,7 @@ def write(results: Sequence[Result], *, whole: Mapping[str, int]) -> str:
         "operator to do and nothing else, finish the rotation; is everything as after an undisturbed one; is a secret value in",
         "plaintext in the state or in what was printed.",
         "",
-        *_what_was_run(latest),
+        *_what_was_run(latest, whole),
         "",
         "| mark | meaning | cells |",
         "|---|---|---|",
@@ -102,16 +102,20 @@ def write(results: Sequence[Result], *, whole: Mapping[str, int]) -> str:
     return "\n".join(lines)
 
 
-def _what_was_run(results: Sequence[Result]) -> list[str]:
+def _what_was_run(results: Sequence[Result], whole: Mapping[str, int]) -> list[str]:
     dates = sorted({each.date for each in results})
     revisions = Counter(each.revision for each in results)
     hours = sum(each.seconds for each in results) / 3600
     shown = ", ".join(f"{revision} ({count} cells)" for revision, count in revisions.items())
     settings = ", ".join(f"`{key}: {value}`" for key, value in SETTINGS.items())
+    secrets = {each.secret for each in results}
+    share = f" of {sum(whole[secret] for secret in secrets)}" if secrets <= whole.keys() else ""
     return [
-        f"**What was run**: {len(results)} cells, {hours:.1f} hours of rotations, on {' and '.join(dates)}, at commit {shown}; a `+` is a",
-        "checkout with changes that were not committed yet. Each time one secret was listed, two machines of the control plane ran, and the",
-        f"stack's settings were the defaults but for {settings} and `ROTATION_HTTP_TIMEOUT={HTTP_TIMEOUT}`.",
+        f"**What was run**: {len(results)}{share} cells of {len(secrets)} secrets, {hours:.1f} hours of rotations, on {' and '.join(dates)},",
+        f"at commit {shown}; a `+` is a checkout with changes that were not committed",
+        "yet. Each time one secret was listed, two machines of the control plane ran, two tenants where tenants hold the secret, and the",
+        f"stack's settings were the defaults but for {settings}",
+        f"and `ROTATION_HTTP_TIMEOUT={HTTP_TIMEOUT}`.",
     ]
 
 
