@@ -19,24 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tools.faults import document, trial
-from tools.faults.bench import ENDING, Bench, EndedError, bench
+from tools.faults.bench import ENDING, SECRETS, Bench, EndedError, bench
 from tools.faults.kinds import KINDS
 from tools.faults.plan import Cell, cells, sample
 from tools.faults.recording import positions, requests
 from tools.faults.trial import Outcome, Result, attempt
 from tools.workspace import CHECKOUT, FailedError, Workspace
 
-SECRETS = (
-    "FLY_API_TOKEN",
-    "NEON_API_KEY",
-    "RESEND_API_KEY",
-    "STRIPE_WEBHOOK_SECRET",
-    "DATABASE_URL",
-    "TENANT_REDIS_URL",
-    "RESEND_FROM_EMAIL",
-    "SECRETS_ENCRYPTION_KEY",
-)
-"""Not STRIPE_API_KEY: a person rolls it in Stripe's Dashboard, and Stripe alone ends the one before."""
 DIRECTORY = CHECKOUT / ".faults"
 DOCUMENT = CHECKOUT / "docs" / "fault-matrix.md"
 WHOLE = "whole.json"

@@ -25,6 +25,17 @@ from sandbox.world import ADMIN_TOKEN, HOST, World
 from tools.faults.kinds import HELD_UP, Blow
 from tools.workspace import STACK, FailedError, Workspace, workspace
 
+SECRETS = (
+    "FLY_API_TOKEN",
+    "NEON_API_KEY",
+    "RESEND_API_KEY",
+    "STRIPE_WEBHOOK_SECRET",
+    "DATABASE_URL",
+    "TENANT_REDIS_URL",
+    "RESEND_FROM_EMAIL",
+    "SECRETS_ENCRYPTION_KEY",
+)
+"""Not STRIPE_API_KEY: a person rolls it in Stripe's Dashboard, and Stripe alone ends the one before."""
 # Ordinary settings of the stack: without them a check that waits in vain would wait for half an hour.
 SETTINGS = {
     "healthTimeout": "20",

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from tools.faults.bench import HTTP_TIMEOUT, SETTINGS
+from tools.faults.bench import HTTP_TIMEOUT, SECRETS, SETTINGS
 from tools.faults.kinds import KINDS, Blow
 from tools.faults.trial import Outcome, Result
 
@@ -12,8 +12,8 @@ KNOWN = """\
 - **GitHub never answers the write of an Actions secret.** pulumi-github has no setting for how long it waits, and ignores `customTimeouts`
   ("Resource does not support customTimeouts"). `pulumi up` says `updating` for 20 minutes and then fails by itself; the next one finished.
   Ctrl-C once does not help, twice does. Nothing is broken meanwhile: Fly has the new value, GitHub the old one, and both work.
-- **`kill -9` of the engine** does not end its plugins. Killed at the write of Fly's secrets, the provider wrote them, found nobody to tell, and
-  stopped: no machine was restarted. Its process, the language host and the command plugin stayed, with the operator's tokens in their
+- **`kill -9` of the engine** does not end its plugins. Killed at the write of Fly's secrets, the provider wrote them and stopped: in the
+  25 seconds after no machine was restarted. Its process, the language host and the command plugin stayed, with the operator's tokens in their
   environment, until somebody ended them (`pkill -f pulumi-language-python`, `pkill -f pulumi.dynamic`, where no other `pulumi up` runs).
 - **An interrupted create** (a check whose engine was killed) stays as a note in the state, about which every `pulumi up` warns, until
   `pulumi refresh --clear-pending-creates --yes --skip-preview`. Everything works with the note.\
@@ -116,6 +116,10 @@ def _what_was_run(results: Sequence[Result], whole: Mapping[str, int]) -> list[s
         "yet. Each time one secret was listed, two machines of the control plane ran, two tenants where tenants hold the secret, and the",
         f"stack's settings were the defaults but for {settings}",
         f"and `ROTATION_HTTP_TIMEOUT={HTTP_TIMEOUT}`.",
+        "",
+        f"Not run at all: {', '.join(name for name in SECRETS if name not in secrets) or 'nothing'}. Not among what this harness can run:",
+        "`STRIPE_API_KEY`, which a person rolls in Stripe's Dashboard; several secrets at once; a first deployment; the strategies `reset`,",
+        "`reprovision` and `rollout: staged`.",
     ]
 
 
