@@ -17,8 +17,8 @@ test: engine environment sandbox-environment ## all tests
 	@cd tools/engine/plugins && go test ./...
 	@$(DEV) -m pytest -n $${TEST_WORKERS:-6} --dist worksteal tests
 
-faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (hours)
-	@$(DEV) -m tools.faults --workers $${FAULT_WORKERS:-2} --fresh --document docs/fault-matrix.md
+faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (about a day; goes on where it stopped)
+	@$(DEV) -m tools.faults --workers $${FAULT_WORKERS:-2} --document docs/fault-matrix.md
 
 sandbox: sandbox-environment ## start the sandbox in .sandbox and say how to use it
 	@$(DEV) -m sandbox start --dir .sandbox --detach

@@ -33,7 +33,7 @@ TROUBLE = 3  # sandboxes in a row in which nothing could be deployed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the matrix, or a part of it, and returns an exit status: 0 only if nothing was broken."""
+    """Runs the matrix, or a part of it, and returns an exit status: 0 only if nothing was broken, in earlier runs of it neither."""
     options = _parser().parse_args(arguments)
     directory: Path = options.directory.resolve()
     results = directory / "results.jsonl"
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             harness.failed.append("ended before it was over")
         finally:
             harness.end()
-    broken = [each for each in harness.made if each.outcome is Outcome.BROKEN]
+    broken = [each for each in document.latest(_read(results)) if each.outcome is Outcome.BROKEN]
     for each in broken:
         print(f"BROKEN: {each.secret}: {each.row}: {each.kind}: {each.broken}")
     counts = ", ".join(f"{count} {outcome}" for outcome, count in document.counts(harness.made).items())

@@ -47,6 +47,11 @@ def counts(results: Iterable[Result]) -> dict[str, int]:
     return {str(outcome): found[outcome] for outcome in Outcome if found[outcome]}
 
 
+def latest(results: Iterable[Result]) -> list[Result]:
+    """Of a cell that was run more than once the last result."""
+    return list({(each.secret, each.row, each.kind): each for each in results}.values())
+
+
 def write(results: Sequence[Result], *, whole: Mapping[str, int]) -> str:
     """The whole document. Of a cell that was run more than once the last result counts.
 
@@ -54,8 +59,8 @@ def write(results: Sequence[Result], *, whole: Mapping[str, int]) -> str:
         results: Of all runs, oldest first.
         whole: How many cells the whole matrix of a secret has.
     """
-    latest = list({(each.secret, each.row, each.kind): each for each in results}.values())
-    secrets = list(dict.fromkeys(each.secret for each in latest))
+    results = latest(results)
+    secrets = list(dict.fromkeys(each.secret for each in results))
     lines = [
         "# The fault matrix",
         "",
@@ -65,12 +70,12 @@ def write(results: Sequence[Result], *, whole: Mapping[str, int]) -> str:
         "operator to do and nothing else, finish the rotation; is everything as after an undisturbed one; is a secret value in",
         "plaintext in the state or in what was printed.",
         "",
-        *_what_was_run(latest, whole),
+        *_what_was_run(results, whole),
         "",
         "| mark | meaning | cells |",
         "|---|---|---|",
         *(
-            f"| {MARKS[outcome]} | {MEANINGS[outcome]} | {sum(each.outcome is outcome for each in latest)} |"
+            f"| {MARKS[outcome]} | {MEANINGS[outcome]} | {sum(each.outcome is outcome for each in results)} |"
             for outcome in Outcome
         ),
         "",
@@ -78,14 +83,14 @@ def write(results: Sequence[Result], *, whole: Mapping[str, int]) -> str:
         "",
         "## Not survived, and what is not as it should be",
         "",
-        *_trouble(latest),
+        *_trouble(results),
         "",
         "Known beside that, measured apart or outside the program:",
         "",
         KNOWN,
     ]
     for secret in secrets:
-        of_it = [each for each in latest if each.secret == secret]
+        of_it = [each for each in results if each.secret == secret]
         share = (
             f"{len(of_it)} of the {whole[secret]} cells of this secret" if secret in whole else f"{len(of_it)} cells"
         )
