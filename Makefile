@@ -5,7 +5,7 @@ DEV := .venv-dev/bin/python
 CODE := __main__.py components sandbox tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test bench report sandbox sandbox-stop env engine environment sandbox-environment lint format clean
+.PHONY: help rehearse test bench faults report sandbox sandbox-stop env engine environment sandbox-environment lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
@@ -19,6 +19,9 @@ test: engine environment sandbox-environment ## all tests
 
 bench: engine environment sandbox-environment ## how long a leaked token stays good, beside a routine rotation
 	@$(DEV) -m tools.bench leaked
+
+faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (about a day; goes on where it stopped)
+	@$(DEV) -m tools.faults --workers $${FAULT_WORKERS:-2} --document docs/fault-matrix.md
 
 sandbox: sandbox-environment ## start the sandbox in .sandbox and say how to use it
 	@$(DEV) -m sandbox start --dir .sandbox --detach

@@ -4,6 +4,7 @@ A message names the system, the operation, the status and the request id. It nev
 the engine prints the text of exceptions verbatim, and masks only the secrets of the stack's config in it.
 """
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,12 @@ import httpx
 import tenacity
 
 from components.contacts import CONTACTS
+from components.errors import RefusedError
 
 # Connecting to a healthy API takes well under a second; Fly's `wait` call answers after up to 60 s.
 TIMEOUT = httpx.Timeout(75, connect=10, pool=10)
+# The environment variable that shortens (or for all calls without a deadline of their own lengthens) the wait for an answer, in seconds.
+TIMEOUT_VARIABLE = "ROTATION_HTTP_TIMEOUT"
 # What providers document as transient (Fly: 408, 429, 5xx; Neon: 423, 429, 503; GitHub and Stripe: 429, 5xx).
 TRANSIENT = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 LONGEST_RETRY_AFTER = 60.0  # seconds; a provider that asks for more gets an error instead of a hanging deployment
@@ -201,7 +205,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
         policy: RetryPolicy = ONCE,
         secrets: Collection[str] = (),
-        timeout: httpx.Timeout | float = TIMEOUT,
+        timeout: httpx.Timeout | float | None = None,
     ) -> httpx.Response:
         """Makes one call, repeated as `policy` says, and returns the answer.
 
@@ -215,12 +219,14 @@ class Api:
             headers: Beside those of the API.
             policy: `REPEATABLE` only for calls that may be made twice.
             secrets: Values in this call that must not appear in a message.
-            timeout: Seconds for one attempt.
+            timeout: Seconds for one attempt; the environment's ROTATION_HTTP_TIMEOUT counts where it is shorter, or where none is named.
 
         Raises:
             ApiError: The answer was a failure, or there was none.
+            RefusedError: ROTATION_HTTP_TIMEOUT is no number of seconds.
         """
         concealed = [*self.secrets, *secrets]
+        patience = _patience(timeout)
 
         def attempt() -> httpx.Response:
             try:
@@ -231,7 +237,7 @@ class Api:
                     content=content,
                     params=parameters,
                     headers={**self.headers, **(headers or {})},
-                    timeout=timeout,
+                    timeout=patience,
                 )
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 reason = conceal(str(error) or type(error).__name__, concealed)
@@ -262,6 +268,26 @@ class Api:
 # environment are honoured, redirects are not followed: no API here redirects, and a redirect would carry the token elsewhere.
 CLIENT = httpx.Client(limits=httpx.Limits(max_keepalive_connections=20, keepalive_expiry=30))
 LONGEST_REASON = 300
+
+
+def _patience(named: httpx.Timeout | float | None) -> httpx.Timeout:
+    """How long one attempt may take: as the call says, at most as long as the environment says."""
+    timeout = TIMEOUT if named is None else httpx.Timeout(named)
+    text = os.environ.get(TIMEOUT_VARIABLE, "").strip()
+    if not text:
+        return timeout
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise RefusedError(
+            f"{TIMEOUT_VARIABLE} is {text!r}, which is no number of seconds.",
+            next_step=f"export {TIMEOUT_VARIABLE} with a number of seconds, or unset it (75 s).",
+        )
+    if named is None:
+        return httpx.Timeout(seconds, connect=min(seconds, 10), pool=10)
+    return httpx.Timeout(**{kind: min(seconds, limit or seconds) for kind, limit in timeout.as_dict().items()})
 
 
 def conceal(text: str, secrets: Collection[str]) -> str:

@@ -126,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     fault.add_argument("--nth", type=_positive, default=1, help="the first matching request to fail (default 1)")
     fault.add_argument("--count", type=_positive, default=1, help="how many in a row (default 1)")
+    fault.add_argument(
+        "--program-only", action="store_true", help="count no request of a consumer (a machine, a workflow run)"
+    )
     fault.add_argument("--retry-after", type=int, metavar="SECONDS", help="with --status: the Retry-After header")
     effect = fault.add_mutually_exclusive_group(required=True)
     effect.add_argument("--status", type=int, metavar="CODE", help="answer with this status; nothing is done")
@@ -487,6 +490,7 @@ def _fault(options: argparse.Namespace) -> int:
         "status": options.status or 0,
         "retry_after": options.retry_after,
         "latency": options.latency or 0,
+        "program_only": options.program_only,
     }
     _call(options.dir, "POST", "/faults", fault)
     return 0

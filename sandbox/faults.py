@@ -2,7 +2,8 @@
 
 A fault matches by provider, method (`*` for any) and a regular expression that is searched in the request's path. For
 GraphQL the root fields of the operation follow the path, so that `/graphql.*createLimitedAccessToken` matches that
-mutation only. Faults are kept in the database: they survive a restart, as do their counts.
+mutation only. With `program_only` requests of consumers (machines, workflow runs) do not count. Faults are kept in the
+database: they survive a restart, as do their counts.
 """
 
 from __future__ import annotations
@@ -48,11 +49,14 @@ class Fault:
     """Seconds, sent as the `Retry-After` header of a `STATUS` fault."""
     latency: int = 0
     """Milliseconds of a `LATENCY` fault."""
+    program_only: bool = False
+    """Whether only requests count that no consumer makes: those of an operator, and of what runs for one."""
 
-    def matches(self, provider: str, method: str, target: str) -> bool:
+    def matches(self, provider: str, method: str, target: str, *, consumer: str | None = None) -> bool:
         """Tell whether the request is one that this fault counts."""
         return (
             self.provider == provider
+            and not (self.program_only and consumer is not None)
             and self.method.upper() in {"*", method.upper()}
             and re.search(self.path, target) is not None
         )
@@ -82,10 +86,14 @@ def install(world: World) -> None:
             CREATE TABLE IF NOT EXISTS faults (
                 id INTEGER PRIMARY KEY, provider TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
                 nth INTEGER NOT NULL, count INTEGER NOT NULL, effect TEXT NOT NULL, status INTEGER NOT NULL,
-                retry_after INTEGER, latency INTEGER NOT NULL, seen INTEGER NOT NULL DEFAULT 0
+                retry_after INTEGER, latency INTEGER NOT NULL, seen INTEGER NOT NULL DEFAULT 0,
+                program_only INTEGER NOT NULL DEFAULT 0
             )
             """
         )
+        columns = [row["name"] for row in world.database.execute("PRAGMA table_info(faults)")]
+        if "program_only" not in columns:  # a sandbox that was made before
+            world.database.execute("ALTER TABLE faults ADD COLUMN program_only INTEGER NOT NULL DEFAULT 0")
 
 
 def add(world: World, fault: Fault) -> None:
@@ -93,8 +101,8 @@ def add(world: World, fault: Fault) -> None:
     with world.database:
         world.database.execute(
             """
-            INSERT INTO faults (provider, method, path, nth, count, effect, status, retry_after, latency)
-            VALUES (:provider, :method, :path, :nth, :count, :effect, :status, :retry_after, :latency)
+            INSERT INTO faults (provider, method, path, nth, count, effect, status, retry_after, latency, program_only)
+            VALUES (:provider, :method, :path, :nth, :count, :effect, :status, :retry_after, :latency, :program_only)
             """,
             {**asdict(fault), "effect": str(fault.effect)},
         )
@@ -111,14 +119,14 @@ def listing(world: World) -> list[dict[str, Any]]:
     return [dict(row) for row in world.database.execute("SELECT * FROM faults ORDER BY id")]
 
 
-def strike(world: World, *, provider: str, method: str, target: str) -> Fault | None:
+def strike(world: World, *, provider: str, method: str, target: str, consumer: str | None = None) -> Fault | None:
     """Count a request on every fault that it matches, and return the first one that hits it."""
     hit: Fault | None = None
     for row in listing(world):
         seen = row.pop("seen") + 1
         identifier = row.pop("id")
-        fault = Fault(**{**row, "effect": Effect(row["effect"])})
-        if not fault.matches(provider, method, target):
+        fault = Fault(**{**row, "effect": Effect(row["effect"]), "program_only": bool(row["program_only"])})
+        if not fault.matches(provider, method, target, consumer=consumer):
             continue
         with world.database:
             world.database.execute("UPDATE faults SET seen = ? WHERE id = ?", (seen, identifier))

@@ -3,6 +3,8 @@
 A refused call of a consumer is a breakage: a consumer (a Fly machine, a workflow run) names itself in the header
 `sandbox-consumer`; if the answer is 401 or 403, or the service calls `refused(scope, why)` because its protocol says
 so otherwise (GraphQL answers 200), the middleware records it. Injected faults are no breakages.
+
+After whatever is no mere read the invariants are looked at (`invariants.py`).
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ _CHALLENGE: Final = "sandbox.challenge"
 _CONVERTOR: Final = re.compile(r":[a-z]+(?=})")
 """How Starlette writes `{repository:path}`."""
 _REFUSED: Final = frozenset({401, 403})
+_READS: Final = frozenset({"GET", "HEAD"})
 
 
 class _Connection(Protocol):
@@ -60,12 +63,21 @@ class Observation:
         application: The service.
         world: Where requests and breakages are recorded and faults are looked up.
         provider: Names the provider of a path, for counts and faults: one port may serve several.
+        after_change: Called after every request that is no mere read.
     """
 
-    def __init__(self, application: Starlette, world: World, provider: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        application: Starlette,
+        world: World,
+        provider: Callable[[str], str],
+        *,
+        after_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self._application = application
         self._world = world
         self._provider = provider
+        self._after_change = after_change
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; see the module's docstring."""
@@ -86,11 +98,13 @@ class Observation:
         consumer = Headers(scope=scope).get(CONSUMER_HEADER)
         number = self._world.record_request(provider, method, target=target, path_template=template, consumer=consumer)
         send = self._noting(number, send)
-        fault = faults.strike(self._world, provider=provider, method=method, target=target)
+        fault = faults.strike(self._world, provider=provider, method=method, target=target, consumer=consumer)
         if fault is None:
             await self._observed(scope, receive, send, f"{provider} {method} {target}")
         else:
             await self._failing(fault, scope, receive, send, f"{provider} {method} {target}")
+        if method not in _READS:
+            self._after_change()
 
     def _noting(self, number: int, send: Send) -> Send:
         """Note the status before the answer leaves, so that who saw the answer finds it."""

@@ -56,6 +56,7 @@ from sandbox import (
     faults,
     fly,
     github,
+    invariants,
     neon,
     postgres,
     redis,
@@ -117,6 +118,7 @@ SERVICES: Final[dict[str, Service]] = {
 def install(world: World) -> None:
     """Create every service's tables."""
     faults.install(world)
+    invariants.install(world)
     for service in SERVICES.values():
         service.install(world)
 
@@ -124,7 +126,8 @@ def install(world: World) -> None:
 def inspect(world: World) -> dict[str, Any]:
     """Return what DESIGN.md section 6 calls `inspect`, from the databases alone.
 
-    More keys than there: `neon`, `postgres`, `resend`, `stripe`, `upstash`, `control_plane` (from their modules), a
+    More keys than there: `violations` (`invariants.py`), `neon`, `postgres`, `resend`, `stripe`, `upstash`,
+    `control_plane` (from their modules), a
     credential's `expires_at` and `refused_from` (when its revocation bites; a credential is not `live` from its
     revocation on, though it may be accepted until then).
 
@@ -161,6 +164,7 @@ def inspect(world: World) -> dict[str, Any]:
         "upstash": upstash.inspect(world),
         "control_plane": control_plane_database.inspect(world),
         "breakages": world.breakages(),
+        "violations": invariants.listing(world),
         "requests": world.requests(),
     }
 
@@ -279,9 +283,15 @@ async def serve(directory: Path, *, machines: int, settings: dict[str, str], ten
         control_plane_database.install(world)
         if new:
             seeding.complete(world, tenants=tenants)
+        checker = world.component(invariants.Checker)
         servers = {
             name: _server(
-                Observation(service.application(world), world, service.provider or functools.partial(_constant, name))
+                Observation(
+                    service.application(world),
+                    world,
+                    service.provider or functools.partial(_constant, name),
+                    after_change=functools.partial(checker.look, tenants=False),
+                )
                 if service.observed
                 else service.application(world)
             )
@@ -300,6 +310,7 @@ async def serve(directory: Path, *, machines: int, settings: dict[str, str], ten
             await supervisor.resume()
             stripe.resume(world, ready=lambda: not supervisor.unhealthy())
             control.started = True
+            world.spawn(checker.watch())
             await control.stop.wait()
         finally:
             for server in servers.values():

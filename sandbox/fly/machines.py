@@ -92,17 +92,17 @@ class Machine:
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The configuration, as its client wrote it."""
-        return _unseal(self.world, self.sealed_config)
+        return unseal(self.world, self.sealed_config)
 
     @functools.cached_property
     def environment(self) -> dict[str, str]:
         """What the next boot gets: fixed by creation and update, not by start or restart."""
-        return _unseal(self.world, self.sealed_environment)
+        return unseal(self.world, self.sealed_environment)
 
     @functools.cached_property
     def booted(self) -> dict[str, str]:
         """What the running process got; of a machine that does not run, the same as `environment`."""
-        return _unseal(self.world, self.sealed_booted)
+        return unseal(self.world, self.sealed_booted)
 
     @property
     def healthy(self) -> bool:
@@ -171,7 +171,8 @@ def seal(world: World, document: Mapping[str, Any]) -> bytes:
     return world.seal(json.dumps(document).encode())
 
 
-def _unseal(world: World, sealed: bytes) -> dict[str, Any]:
+def unseal(world: World, sealed: bytes) -> dict[str, Any]:
+    """Open a document that `seal` made."""
     document: dict[str, Any] = json.loads(world.unseal(sealed))
     return document
 
@@ -407,7 +408,7 @@ def version_config(world: World, machine: str, instance: str) -> dict[str, Any] 
     row = world.database.execute(
         "SELECT config FROM fly_machine_versions WHERE machine = ? AND instance_id = ?", (machine, instance)
     ).fetchone()
-    return None if row is None else _unseal(world, row["config"])
+    return None if row is None else unseal(world, row["config"])
 
 
 def versions(world: World, machine: str) -> list[dict[str, Any]]:
@@ -415,7 +416,7 @@ def versions(world: World, machine: str) -> list[dict[str, Any]]:
     rows = world.database.execute(
         "SELECT * FROM fly_machine_versions WHERE machine = ? ORDER BY instance_id DESC", (machine,)
     )
-    return [{"version": row["instance_id"], "user_config": _unseal(world, row["config"])} for row in rows.fetchall()]
+    return [{"version": row["instance_id"], "user_config": unseal(world, row["config"])} for row in rows.fetchall()]
 
 
 def record_event(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from components import http
 from components.contacts import CONTACTS
+from components.errors import RefusedError
 from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolicy, failure_with
 
 from .wire import Clock, Wire, body_of, reply
@@ -348,3 +349,38 @@ def test_an_answer_that_stays_bad_says_whom_to_call(wire: Wire, answer: httpx.Re
     wire.will(*[answer] * 5)
     assert failure(REPEATABLE).contact == CONTACTS["Fly"]
     wire.answers.clear()
+
+
+@pytest.mark.parametrize(
+    ("environment", "named", "read", "connect"),
+    [
+        ("", None, 75, 10),
+        ("3", None, 3, 3),
+        ("120", None, 120, 10),
+        ("3", 10, 3, 3),
+        ("30", 10, 10, 10),
+    ],
+)
+def test_the_environment_says_how_long_an_answer_is_waited_for(
+    wire: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: str,
+    named: float | None,
+    read: float,
+    connect: float,
+) -> None:
+    monkeypatch.setenv(http.TIMEOUT_VARIABLE, environment)
+    wire.will(reply(200, {}))
+    API.call("GET", "/things", operation="read the things", timeout=named)
+    assert wire.last.extensions["timeout"]["read"] == read
+    assert wire.last.extensions["timeout"]["connect"] == connect
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan"])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv(http.TIMEOUT_VARIABLE, text)
+    with pytest.raises(RefusedError, match="no number of seconds"):
+        call()
+    assert wire.requests == []
