@@ -15,7 +15,8 @@ rehearse: engine environment sandbox-environment ## rotate every secret on the s
 
 test: engine environment sandbox-environment ## all tests
 	@cd tools/engine/plugins && go test ./...
-	@$(DEV) -m pytest -n $${TEST_WORKERS:-6} --dist worksteal tests
+	@$(DEV) -m pytest -n $${TEST_WORKERS:-6} --dist load --maxschedchunk 1 tests/engine tests/engine_build
+	@$(DEV) -m pytest -n $${TEST_WORKERS:-6} --dist worksteal tests/sandbox tests/unit
 
 bench: engine environment sandbox-environment ## how long a leaked token stays good, beside a routine rotation
 	@$(DEV) -m tools.bench leaked

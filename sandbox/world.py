@@ -41,6 +41,8 @@ ADMIN_TOKEN: Final = "SANDBOX_ADMIN_TOKEN"  # noqa: S105 - the name under which 
 
 PORTS: Final = range(15000, 32000)
 """Below Linux's ephemeral range, so that no outgoing connection takes a stopped sandbox's port."""
+PORTS_VARIABLE: Final = "SANDBOX_PORTS"
+"""`FIRST-LAST` narrows `PORTS` for new sandboxes: of several that start and stop at once, none takes a stopped one's port."""
 
 ALIASES: Final = {"registry": "fly"}
 """Services that answer on another service's port."""
@@ -474,7 +476,8 @@ class World:
         if row is not None:
             return int(row["port"])
         taken = {row["port"] for row in self.database.execute("SELECT port FROM ports")}
-        for candidate in random.SystemRandom().sample(PORTS, 200):
+        allowed = _allowed_ports(os.environ.get(PORTS_VARIABLE, ""))
+        for candidate in random.SystemRandom().sample(allowed, min(200, len(allowed))):
             if candidate in taken or not _free(candidate):
                 continue
             with self.database:
@@ -484,7 +487,7 @@ class World:
                 )
             row = self.database.execute("SELECT port FROM ports WHERE service = ?", (service,)).fetchone()
             return int(row["port"])
-        raise SandboxError(f"No free port found between {PORTS.start} and {PORTS.stop} for {service}.")
+        raise SandboxError(f"No free port found between {allowed.start} and {allowed.stop - 1} for {service}.")
 
     def forget_port(self, service: str) -> None:
         """Let the next `port` choose anew: for a port that was taken by others before it was ever used."""
@@ -533,6 +536,18 @@ def _read_or_create(path: Path, make: Callable[[], bytes]) -> bytes:
         content = make()
         file.write(content)
     return content
+
+
+def _allowed_ports(text: str) -> range:
+    """Return the ports of `FIRST-LAST`, or all where the text is empty. Raises `SandboxError` for any other text."""
+    if not text:
+        return PORTS
+    first, _, last = text.partition("-")
+    if first.isdigit() and last.isdigit() and int(first) <= int(last) and {int(first), int(last)} <= set(PORTS):
+        return range(int(first), int(last) + 1)
+    raise SandboxError(
+        f"{PORTS_VARIABLE} has to be FIRST-LAST, within {PORTS.start}-{PORTS.stop - 1}, and is {text!r}."
+    )
 
 
 def _free(port: int) -> bool:

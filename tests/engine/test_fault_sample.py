@@ -10,7 +10,7 @@ from tools.faults.bench import bench
 from tools.faults.plan import cells, sample
 from tools.faults.recording import positions, requests
 
-CELLS = 2
+CELLS = 1
 
 
 def test_a_sample_of_the_fault_matrix_holds(tmp_path: Path, measured: Callable[[str], None]) -> None:

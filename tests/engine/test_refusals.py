@@ -51,67 +51,105 @@ def _app_without_machines(stage: Stage) -> dict[str, str]:
     return {}
 
 
+def _all(*breaks: Break) -> Break:
+    """Several at once: what can be refused together is, so that an operator mends it in one go."""
+
+    def break_all(stage: Stage) -> dict[str, str]:
+        environment: dict[str, str] = {}
+        for break_it in breaks:
+            environment |= break_it(stage)
+        return environment
+
+    return break_all
+
+
 CASES: dict[str, tuple[Break, list[str]]] = {
-    "no Fly token": (
-        _without("FLY_ACCESS_TOKEN"),
-        ["There is no operator token", "FLY_ACCESS_TOKEN", "flyAccessToken"],
+    "no operator tokens": (
+        _all(_without("FLY_ACCESS_TOKEN"), _without("GITHUB_TOKEN"), _without("CP_ADMIN_API_TOKEN")),
+        ["There is no operator token", "FLY_ACCESS_TOKEN", "flyAccessToken", "GITHUB_TOKEN", "CP_ADMIN_API_TOKEN"],
     ),
-    "no GitHub token": (_without("GITHUB_TOKEN"), ["There is no operator token", "GITHUB_TOKEN"]),
-    "no admin token": (_without("CP_ADMIN_API_TOKEN"), ["There is no operator token", "CP_ADMIN_API_TOKEN"]),
-    "refused Fly token": (
-        _with("FLY_ACCESS_TOKEN", "fo1_mistyped_operator_token"),
-        ["Fly refused the operator's credential"],
+    "refused operator tokens": (
+        _all(
+            _with("FLY_ACCESS_TOKEN", "fo1_mistyped_operator_token"),
+            _with("GITHUB_TOKEN", "ghp_mistyped_operator_token"),
+            _with("CP_ADMIN_API_TOKEN", "mistyped-admin-token"),
+        ),
+        [
+            "Fly refused the operator's credential",
+            "GitHub refused the operator's credential",
+            "Bad credentials",
+            "control plane refused the operator's credential",
+        ],
     ),
-    "refused GitHub token": (
-        _with("GITHUB_TOKEN", "ghp_mistyped_operator_token"),
-        ["GitHub refused the operator's credential", "Bad credentials"],
+    "unknown app and repository": (
+        _all(_configured("app", "molecule-pc"), _configured("repository", "molecule-monorep")),
+        ["Fly has no app molecule-pc", "GitHub has no repository Molecule-AI/molecule-monorep"],
     ),
-    "refused admin token": (
-        _with("CP_ADMIN_API_TOKEN", "mistyped-admin-token"),
-        ["control plane refused the operator's credential"],
+    "app without machines, unknown owner": (
+        _all(_app_without_machines, _configured("github:owner", "Molecule-IA")),
+        ["molecule-tenant has no machines", "GitHub has no repository Molecule-IA/"],
     ),
-    "unknown app": (_configured("app", "molecule-pc"), ["Fly has no app molecule-pc"]),
-    "app without machines": (_app_without_machines, ["molecule-tenant has no machines"]),
-    "unknown repository": (
-        _configured("repository", "molecule-monorep"),
-        ["GitHub has no repository Molecule-AI/molecule-monorep"],
+    "counters": (
+        _all(
+            _configured(f"rotations.{SECRET}", "0"),
+            _configured("rotations.NEON_API_KEY", "-1"),
+            _configured("rotations.RESEND_API_KEY", "1.5"),
+            _configured("rotations.DATABASE_URL", "two"),
+            _configured("rotations.FLY_API_TOKN", "1"),
+            _configured("rotations.GITHUB_TOKEN", "1"),
+        ),
+        [
+            f"{SECRET} is 0; it has to be a positive whole number",
+            "NEON_API_KEY is -1; it has to be a positive whole number",
+            "RESEND_API_KEY is '1.5'; it has to be a positive whole number",
+            "DATABASE_URL is 'two'; it has to be a positive whole number",
+            f"FLY_API_TOKN, which is no secret of this program. Did you mean {SECRET}?",
+            "GITHUB_TOKEN cannot be rotated here",
+            "built into GitHub Actions",
+        ],
     ),
-    "unknown owner": (_configured("github:owner", "Molecule-IA"), ["GitHub has no repository Molecule-IA/"]),
-    "counter 0": (_configured(f"rotations.{SECRET}", "0"), ["is 0", "positive whole number"]),
-    "counter -1": (_configured(f"rotations.{SECRET}", "-1"), ["is -1", "positive whole number"]),
-    "counter 1.5": (_configured(f"rotations.{SECRET}", "1.5"), ["1.5", "positive whole number"]),
-    "counter text": (_configured(f"rotations.{SECRET}", "two"), ["two", "positive whole number"]),
-    "unknown secret": (_configured("rotations.FLY_API_TOKN", "1"), ["FLY_API_TOKN", f"Did you mean {SECRET}?"]),
-    "built-in secret": (
-        _configured("rotations.GITHUB_TOKEN", "1"),
-        ["GITHUB_TOKEN cannot be rotated here", "built into GitHub Actions"],
-    ),
-    "unmanaged id that is not there": (
-        _configured(f"revokeUnmanaged.{SECRET}[0]", "no-such-id"),
-        ["no-such-id", "the provider does not list"],
+    "unmanaged id that is not there, unknown workflow": (
+        _all(_configured(f"revokeUnmanaged.{SECRET}[0]", "no-such-id"), _configured("workflow", "publish.yml")),
+        ["no-such-id", "the provider does not list", "has no workflow publish.yml"],
     ),
     "unmanaged id of another secret": (
         _configured("revokeUnmanaged.NEON_API_KEY[0]", "id"),
         ["NEON_API_KEY", "`rotations` does not list"],
     ),
-    "deploy token in place of an operator's": (
-        lambda stage: {"FLY_ACCESS_TOKEN": stage.fly_secret(SECRET)},
-        [f"Fly has no app {APP} that the operator token can see", "use a token of its organization"],
+    "tokens that may too little": (
+        _all(
+            lambda stage: {"FLY_ACCESS_TOKEN": stage.fly_secret(SECRET)},
+            _token_that_may({"metadata": "read", "contents": "write", "actions": "write"}),
+        ),
+        [
+            f"Fly has no app {APP} that the operator token can see",
+            "use a token of its organization",
+            "may not see the Actions secrets of Molecule-AI/molecule-monorepo",
+            "Secrets: write",
+        ],
     ),
     "coupled secret without its repository": (
         _configured("repository", ""),
         [f"{SECRET} stands at Fly and at GitHub, and has to change in both", "The config names no repository"],
     ),
-    "unknown workflow": (_configured("workflow", "publish.yml"), ["has no workflow publish.yml"]),
-    "GitHub token without secrets": (
-        _token_that_may({"metadata": "read", "contents": "write", "actions": "write"}),
-        ["may not see the Actions secrets of Molecule-AI/molecule-monorepo", "Secrets: write"],
-    ),
     "reason of an unknown secret": (_configured("reasons.FLY_API_TOKN", "leaked"), [f"Did you mean {SECRET}?"]),
-    "unknown reason": (_configured(f"reasons.{SECRET}", "lost"), ["`reasons`", "`routine` or `leaked`"]),
-    "age": (_configured(f"maxAgeDays.{SECRET}", "90d"), ["`maxAgeDays`", "number of days"]),
-    "profile": (_configured("deployTokenProfile", "root"), ["deployTokenProfile", "deploy_organization"]),
-    "share": (_configured("maxUnavailable", "100%"), ["maxUnavailable"]),
+    "settings": (
+        _all(
+            _configured("deployTokenProfile", "root"),
+            _configured("maxUnavailable", "100%"),
+            _configured(f"reasons.{SECRET}", "lost"),
+            _configured(f"maxAgeDays.{SECRET}", "90d"),
+        ),
+        [
+            "deployTokenProfile",
+            "deploy_organization",
+            "maxUnavailable",
+            "`reasons`",
+            "`routine` or `leaked`",
+            "`maxAgeDays`",
+            "number of days",
+        ],
+    ),
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 from sandbox import faults
 from sandbox.faults import Effect, Fault
 from sandbox.middleware import command, root_fields
-from sandbox.world import SandboxError, World, family_of
+from sandbox.world import PORTS_VARIABLE, SandboxError, World, family_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,3 +157,19 @@ def test_a_graphql_request_is_known_by_its_root_fields(body: bytes, fields: str)
 )
 def test_a_redis_command_is_named_without_what_may_be_secret_in_it(body: bytes, named: str) -> None:
     assert command(body) == named
+
+
+def test_ports_can_be_narrowed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PORTS_VARIABLE, "15100-15119")
+    assert {world.port(f"service {number}") in range(15100, 15120) for number in range(5)} == {True}
+    monkeypatch.setenv(PORTS_VARIABLE, "15200-15200")
+    assert world.port("the only one") == 15200
+    with pytest.raises(SandboxError, match="No free port found between 15200 and 15200"):
+        world.port("one too many")
+
+
+@pytest.mark.parametrize("text", ["15200", "15200-", "-15200", "15200-15100", "1-15200", "15200-99999", "a-b"])
+def test_ports_that_are_no_range_are_refused(world: World, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(PORTS_VARIABLE, text)
+    with pytest.raises(SandboxError, match="FIRST-LAST"):
+        world.port("a service")
