@@ -1,7 +1,7 @@
 """Is what somebody did by hand named, each in its place, is the rest looked at where something cannot be, and is nothing written?"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -17,7 +17,7 @@ from tools.workspace import CHECKOUT
 
 from . import audit_stacks as stacks
 from .audit_stacks import APP, BY_HAND, FAMILY, REPOSITORY, SECRET, Providers, token
-from .wire import Wire
+from .wire import Wire, reply
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def providers(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Providers:
 
 
 def audit(
-    *, strict: bool = False, verified: int = 2, deployment: dict[str, object] | None = None, **config: object
+    *, strict: bool = False, verified: int = 2, deployment: Mapping[str, object] | None = None, **config: object
 ) -> Audit:
     return look.audit(
         "prod",
@@ -112,6 +112,15 @@ def test_what_does_not_answer_hides_nothing_else(
     assert [each.where for each in found] == [FLY, GITHUB, ISSUER]
     assert [each.where for each in found if each.kind is Kind.UNSEEN] == unseen
     assert all(each.what.startswith("could not be looked at: ") for each in found if each.kind is Kind.UNSEEN)
+
+
+def test_an_answer_that_nobody_expects_is_not_repeated(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "github-operator-token")
+    wire.serve = lambda _request: reply(200, {"something": "else"})
+    found = audit().findings
+    assert [(each.kind, each.where) for each in found] == [(Kind.UNSEEN, place) for place in (FLY, GITHUB, ISSUER)]
+    assert all("the answer is not as documented" in each.what for each in found)
+    assert not any("else" in each.what for each in found)
 
 
 def test_without_an_operator_credential(wire: Wire) -> None:

@@ -34,6 +34,8 @@ MAP: tuple[Callable[[Settings], Secret], ...] = (
     secret_map.stripe_api_key,
     secret_map.stripe_webhook_secret,
 )
+# A provider that does not answer, one that may not be asked, one that answers with something else than is documented.
+UNREADABLE = (ApiError, OperatorError, LookupError, TypeError, ValueError)
 UP = "`pulumi preview`, then `pulumi up`."
 
 
@@ -205,7 +207,7 @@ def _of_fly(stack: Stack) -> Iterator[Finding]:
             seen = drift.look(
                 client, secrets, part, generations=stack.generations, staged=stack.settings.rollout == STAGED
             )
-        except (ApiError, OperatorError) as error:
+        except UNREADABLE as error:
             for secret in secrets:
                 yield _unseen(secret, where, error, operator_credentials.FLY)
             continue
@@ -229,7 +231,7 @@ def _of_github(stack: Stack) -> Iterator[Finding]:
             try:
                 client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, stack.config.get))
                 why = _overwritten(client, location, secret.name, when(written))
-            except (ApiError, OperatorError) as error:
+            except UNREADABLE as error:
                 yield _unseen(secret, str(location), error, operator_credentials.GITHUB)
                 continue
             if why:
@@ -278,7 +280,7 @@ def _of_family(stack: Stack, secret: Secret) -> Iterator[Finding]:
     try:
         configuration.assert_configured([secret])
         listed = _issued(stack, secret, progress)
-    except (ApiError, OperatorError) as error:
+    except UNREADABLE as error:
         yield _unseen(secret, where, error, kind.operator)
         return
     family = Family(app=stack.settings.app, stack=stack.name, secret=secret.name, longest_name=kind.longest_name)
@@ -350,14 +352,17 @@ def _named(issued: Issued) -> str:
     return f"{issued.name} ({issued.credential_id}{made})"
 
 
-def _unseen(
-    secret: Secret, where: str, error: ApiError | OperatorError, credential: OperatorCredential | None
-) -> Finding:
-    told = preflight.no_access(error, credential) if isinstance(error, ApiError) else error
+def _unseen(secret: Secret, where: str, error: Exception, credential: OperatorCredential | None) -> Finding:
+    match error:
+        case ApiError():
+            refusal = preflight.no_access(error, credential)
+            why, next_step = refusal.happened, refusal.next_step
+        case OperatorError():
+            why, next_step = error.happened, error.next_step
+        case _:
+            # Not its text: that may be a part of the answer.
+            why = f"the answer is not as documented ({type(error).__name__})"
+            next_step = "see whether the provider has changed its API, or something else answers in its place."
     return Finding(
-        kind=Kind.UNSEEN,
-        secret=secret.name,
-        where=where,
-        what=f"could not be looked at: {told.happened}",
-        next_step=told.next_step,
+        kind=Kind.UNSEEN, secret=secret.name, where=where, what=f"could not be looked at: {why}", next_step=next_step
     )
