@@ -18,6 +18,7 @@ BY_HAND = "fm2_somebody-elses-value"
 MINT = """mutation($input: CreateLimitedAccessTokenInput!) {
   createLimitedAccessToken(input: $input) { limitedAccessToken { id tokenHeader } }
 }"""
+REVOKE = "mutation($input: DeleteLimitedAccessTokenInput!) { deleteLimitedAccessToken(input: $input) { token } }"
 
 
 @pytest.fixture
@@ -145,3 +146,7 @@ def test_what_was_done_by_hand_is_found_and_nothing_else(audited: Stage) -> None
     audited.deploys()
     assert found_by(audited) == []
     audited.assert_alone(2, SECRET)
+
+    # The worst that somebody can do by hand.
+    graphql(audited, REVOKE, {"input": {"id": audited.outputs()["secrets"][SECRET]["credential_id"]}})
+    assert found_by(audited) == [("dead", "issuer fly-deploy-token")]

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from components import own_state
+from components.tenants.rollout import ORG
 from tools.audit.stack import SECRET_SIGNATURE, SIGNATURE
 
 from .wire import reply
@@ -105,6 +106,21 @@ def export(*, verified: int = 2, **deployment: object) -> dict[str, Any]:
     return {"version": 3, "deployment": {"resources": resources, **deployment}}
 
 
+def tenants(secret: str, value: str) -> list[dict[str, Any]]:
+    """The resources of another secret, generation 1, that the machines of tenants have under its own name."""
+    report = json.dumps({"generation": 1, "subject": "s", "verified_at": VERIFIED_AT})
+    return [
+        resource(
+            own_state.CREDENTIAL_TYPE,
+            secret,
+            {"generation": 1.0, "value": sealed(value), "keyring": sealed([credential(1, value)])},
+        ),
+        resource(own_state.TENANTS_TYPE, "molecule-tenant", {"variables": [secret], secret: sealed(value)}),
+        resource(own_state.CHECK_TYPE, f"verification-{secret}", {"stdout": sealed(report)}),
+        resource(own_state.REVOCATION_TYPE, f"revocation-{secret}", {"verified_at": VERIFIED_AT}),
+    ]
+
+
 def config(**changed: object) -> dict[str, Any]:
     """What `pulumi config --json --show-secrets` prints; what is left out has its default."""
     given: dict[str, object] = {"rotations": {SECRET: 2}, **changed}
@@ -143,6 +159,7 @@ class Providers:
         digest: Fly's digest of the secret.
         updated_at: When GitHub's was written; "" where there is none.
         tokens: What Fly lists.
+        environments: Those of the tenants' machines, by org.
         down: Paths, or their beginnings, that answer 500.
     """
 
@@ -150,6 +167,7 @@ class Providers:
         self.digest = "digest-as-delivered"
         self.updated_at = WRITTEN_AT_GITHUB
         self.tokens = list(TOKENS)
+        self.environments: dict[str, dict[str, str]] = {}
         self.down: tuple[str, ...] = ()
 
     def serve(self, request: httpx.Request) -> httpx.Response:
@@ -162,6 +180,19 @@ class Providers:
             page = {"nodes": self.tokens, "pageInfo": {"hasNextPage": False, "endCursor": None}}
             return reply(200, {"data": {"app": {"limitedAccessTokens": page}}})
         assert request.method == "GET", request
+        if path.endswith("/apps/molecule-tenant/machines"):
+            return reply(
+                200,
+                [
+                    {
+                        "id": f"m-{org}",
+                        "state": "started",
+                        "instance_id": "v1",
+                        "config": {"env": environment, "metadata": {ORG: org}},
+                    }
+                    for org, environment in self.environments.items()
+                ],
+            )
         if path.endswith("/machines"):
             return reply(200, [])
         if path.endswith("/secrets"):

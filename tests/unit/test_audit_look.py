@@ -84,6 +84,24 @@ def test_credentials_made_by_hand_are_findings_only_where_they_are_asked_for(pro
     assert (seen(strict.findings), strict.information) == ([("unmanaged", SECRET, ISSUER)], ())
 
 
+def test_tenants_that_hold_another_value_are_named(providers: Providers) -> None:
+    key, value = "SECRETS_ENCRYPTION_KEY", "the-key-of-all-tenants"
+    document = stacks.export()
+    document["deployment"]["resources"] += stacks.tenants(key, value)
+    providers.environments = {"acme": {key: value}, "globex": {key: "another"}, "initech": {}}
+    found = look.audit(
+        "prod",
+        config_of(stacks.config(rotations={SECRET: 2, key: 1}), (CHECKOUT / "Pulumi.yaml").read_text()),
+        exported(document),
+        strict=False,
+        now=stacks.NOW,
+    )
+    (finding,) = found.findings
+    assert (finding.kind, finding.secret) == (Kind.DRIFT, key)
+    assert finding.where == f"machines of Fly app molecule-tenant as {key}"
+    assert finding.what == f"1 machines of molecule-tenant hold another {key}: globex"
+
+
 def test_a_repository_secret_that_is_gone(providers: Providers) -> None:
     providers.updated_at = ""
     (finding,) = audit().findings
