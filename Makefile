@@ -5,7 +5,7 @@ DEV := .venv-dev/bin/python
 CODE := __main__.py components sandbox tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test bench faults report sandbox sandbox-stop env engine environment sandbox-environment lint format clean
+.PHONY: help rehearse test bench faults report audit sandbox sandbox-stop env engine environment sandbox-environment lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
@@ -34,6 +34,11 @@ sandbox-stop: sandbox-environment ## stop the sandbox in .sandbox; its state sta
 report: engine sandbox-environment ## write report.html of the selected stack; of another one: STACK=name make report
 	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
 	$(DEV) -m tools.report $${STACK:+--stack "$$STACK"}
+
+audit: engine environment ## compare what providers show with the selected stack; with others: STACK="staging production" make audit
+	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
+	for stack in $$STACK; do set -- "$$@" --stack "$$stack"; done; \
+	.venv/bin/python -m tools.audit "$$@"
 
 env: ## print export lines that put the engine and the program's environment on PATH
 	@$(MAKE) --no-print-directory engine environment sandbox-environment >&2
