@@ -106,9 +106,11 @@ def report(stage: Stage) -> str:
 
 
 def _refusal(output: str) -> str:
-    found = re.search(r"error: (GITHUB_TOKEN.*?)\n\s+error:", output, re.DOTALL)
+    """What a preview refuses, as it stands at the end: what is printed while it runs depends on when."""
+    at_the_end = output[output.index("Diagnostics:") :]
+    found = re.search(r"error: (.*?)\n\s+error: an unhandled", at_the_end, re.DOTALL)
     assert found is not None, output
-    return found[1]
+    return "\n".join(line.strip() for line in found[1].splitlines())
 
 
 def assert_kept(stage: Stage, impact: dict[str, Any]) -> None:
