@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import OperatorError
+from tools import stack_reader
 from tools.report import __main__ as command_line
 from tools.report import engine
 
@@ -190,7 +191,7 @@ def test_where_the_file_cannot_be_written(tmp_path: Path, capsys: pytest.Capture
 
 def test_an_engine_that_does_not_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     (cli.folder / "pulumi").write_text("#!/bin/sh\nexec sleep 60\n")
-    monkeypatch.setattr(engine, "TIMEOUT", 0.2)
+    monkeypatch.setattr(stack_reader, "TIMEOUT", 0.2)
     with pytest.raises(OperatorError) as caught:
         engine.selected_stack(cli.folder)
     assert "did not answer within 0.2 s" in str(caught.value)
@@ -199,3 +200,14 @@ def test_an_engine_that_does_not_answer(cli: Cli, monkeypatch: pytest.MonkeyPatc
 def test_the_engine_cannot_ask_back(cli: Cli) -> None:
     (cli.folder / "pulumi").write_text('#!/bin/sh\nread answer && echo "$answer" || echo nobody\n')
     assert engine.selected_stack(cli.folder) == "nobody"
+
+
+def test_a_backend_that_cannot_be_reached_does_not_give_its_password_away(
+    cli: Cli, output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "postgres://operator:a-password-of-the-backend@db.test:5432/pulumi"
+    monkeypatch.setenv("PULUMI_BACKEND_URL", url)
+    cli.answers("stack output", err=f"error: could not connect to {url}", status=3)
+    text = refused(output, capsys)
+    assert "could not connect to" in text
+    assert "a-password-of-the-backend" not in text
