@@ -89,6 +89,12 @@ class Progress:
         """Why the generation verified last was rotated to."""
         return str(self.verification.told.get("reason", ROUTINE)) if self.verification else ROUTINE
 
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What the verification of that generation has recorded of itself (`components.promotion`); empty where it has not."""
+        told = self.verification.told.get("record") if self.verification else None
+        return told if isinstance(told, Mapping) else {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class AppInState:

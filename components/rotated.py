@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from components.progress import Progress
 from components.secret import ROUTINE, Check, Family, Secret
@@ -28,6 +29,8 @@ class Rotated:
         reason: `routine` or `leaked`.
         also: Unmanaged credentials that are to be revoked.
         max_age_days: When its value gets too old; None for never.
+        record: What its verification repeats in its report: what it was made with, and what stack went before (`promotion`). Repeated as it
+            is in the state where nothing is verified, so that another version of the program alone changes nothing.
     """
 
     secret: Secret
@@ -39,6 +42,12 @@ class Rotated:
     reason: str = ROUTINE
     also: tuple[str, ...] = ()
     max_age_days: int | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def overridden(self) -> str:
+        """Why it is rotated before the stack that goes first has proven it; "" where that has, or none goes first."""
+        return str((self.record.get("promotion") or {}).get("override", ""))
 
     @property
     def probe(self) -> dict[str, object]:
