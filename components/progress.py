@@ -95,6 +95,16 @@ class Progress:
         told = self.verification.told.get("record") if self.verification else None
         return told if isinstance(told, Mapping) else {}
 
+    @property
+    def overridden(self) -> str:
+        """Why it was rotated before the stack that goes first had proven it; "" where that had, or none goes first."""
+        return overridden(self.record)
+
+
+def overridden(record: Mapping[str, Any]) -> str:
+    """What the record of a verification says of that; "" for nothing."""
+    return str((record.get("promotion") or {}).get("override", ""))
+
 
 @dataclass(frozen=True, kw_only=True)
 class AppInState:

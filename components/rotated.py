@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.progress import Progress
+from components.progress import Progress, overridden
 from components.secret import ROUTINE, Check, Family, Secret
 from components.staging import HeldBack
 from components.work import WantedCheck
@@ -47,7 +47,7 @@ class Rotated:
     @property
     def overridden(self) -> str:
         """Why it is rotated before the stack that goes first has proven it; "" where that has, or none goes first."""
-        return str((self.record.get("promotion") or {}).get("override", ""))
+        return overridden(self.record)
 
     @property
     def probe(self) -> dict[str, object]:
