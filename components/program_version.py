@@ -2,7 +2,7 @@
 
 Two digests. That of the program is over what its files mean: how they are laid out, what their comments and docstrings say and what
 describes a config key are left out, so that it changes with behaviour only. That of the requirements is over the versions that are
-installed, because those are what runs. Neither needs git: a tarball of the program is the same program (ADR 0010).
+installed, because those are what runs. Neither needs git: a tarball of the program is the same program (ADR 0011).
 """
 
 import ast

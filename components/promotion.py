@@ -2,7 +2,7 @@
 
 What counts is the last verification there: of the same kind of secret, with the same version of the program and of its requirements, and
 not too long ago. Every verification notes what it was made with, whether a stack follows or not. What is half done is never held up: only
-a generation that has yet to be minted or brought back is refused (ADR 0010).
+a generation that has yet to be minted or brought back is refused (ADR 0011).
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from components import program_version
 from components.program_version import ROOT, meaning, of_this_program, program_digest, requirements_digest
 
 PROJECT = """# What it is about.
@@ -148,7 +147,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, _Installed]:
             raise metadata.PackageNotFoundError(name)
         return found[name]
 
-    monkeypatch.setattr(program_version.metadata, "distribution", distribution)
+    monkeypatch.setattr(metadata, "distribution", distribution)
     return found
 
 
