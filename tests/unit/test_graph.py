@@ -428,6 +428,7 @@ def test_a_verification_repeats_what_it_was_made_with_for_the_output(
 
 def test_what_an_older_version_has_verified_shows_no_new_key(options: dict[str, pulumi.ResourceOptions]) -> None:
     unnoted = run(SECRET, options)
+    assert "record" not in told(unnoted, "verification-TOKEN"), "it would run again"
     assert not unnoted.output["TOKEN"].keys() & {"verified_with", "promotion", "report"}
     assert "override" not in unnoted.inputs["revocation-TOKEN"]
     alone = run(SECRET, options, record={"verified_with": RECORD["verified_with"]})

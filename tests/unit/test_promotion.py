@@ -228,6 +228,7 @@ def test_where_nothing_is_verified_the_record_stays_as_it_is_whatever_the_progra
     for case in (
         replace(BUMP, generation=3, turns=False, verifies=False, recorded=recorded),
         replace(BUMP, turns=False, verifies=False, recorded=recorded),  # staged, and waiting for a restart
+        replace(BUMP, generation=3, verifies=False, recorded=recorded),  # the same, on the way back
         replace(BUMP, generation=3, turns=False, verifies=False, recorded={}),  # verified by an older program
     ):
         decided = decide(promotion, [case], version=nobody("the version"), outputs=nobody("staging"), now=NOW)
