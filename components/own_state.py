@@ -5,7 +5,6 @@ has been verified and its old credential revoked.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +28,6 @@ READ_TIMEOUT = 10.0  # seconds
 PROBE_PREFIX = "probe-"
 VERIFICATION_PREFIX = "verification-"
 REVOCATION_PREFIX = "revocation-"
-UNKNOWN_STACK = re.compile(r"unknown stack|\[404\]")  # as self-managed backends and Pulumi Cloud say it
-WITH_PASSWORD = re.compile(r"://[^@/\s]*@")  # of a backend's URL
 
 
 def read() -> State:
@@ -65,37 +62,6 @@ def _read(name: str) -> Mapping[str, Any]:
             next_step="`pulumi up` again; `pulumi stack export` shows whether the state can be read at all.",
         ) from None
     return answer
-
-
-def outputs_of(stack: str) -> Mapping[str, Any]:
-    """The outputs of another stack of the project, on the same backend, as its last complete update left them. Nothing else of it.
-
-    It is what a `pulumi.StackReference` reads, without the resource that one would be. Needs no passphrase of that stack: what is secret
-    there is left out.
-
-    Raises:
-        RefusedError: There is no such stack, or it cannot be read.
-    """
-    name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{stack}"
-    attempts = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda error: UNKNOWN_STACK.search(str(error)) is None),
-        stop=tenacity.stop_after_delay(READ_TIMEOUT),
-        wait=tenacity.wait_random(0.05, 0.3),
-        reraise=True,
-    )
-    try:
-        answer: Mapping[str, Any] = attempts(invoke, "pulumi:pulumi:readStackOutputs", {"name": name}).value or {}
-    except Exception as error:  # noqa: BLE001 - the SDK raises nothing more precise
-        if UNKNOWN_STACK.search(str(error)):
-            raise RefusedError(
-                f"there is no stack {stack} of this project on this backend.",
-                next_step=f"`pulumi stack ls` lists them: mend the config key `after`, or deploy stack {stack} first.",
-            ) from None
-        raise RefusedError(
-            f"the outputs of stack {stack} could not be read: {WITH_PASSWORD.sub('://…@', str(error))}",
-            next_step=f"see whether `pulumi stack output --stack {stack}` can read them.",
-        ) from None
-    return answer.get("outputs") or {}
 
 
 def from_resources(resources: Mapping[str, Mapping[str, Any]]) -> State:

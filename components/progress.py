@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.keyring import Credential, fingerprint
+from components.promotion import overridden
 from components.secret import ROUTINE
 
 
@@ -99,11 +100,6 @@ class Progress:
     def overridden(self) -> str:
         """Why it was rotated before the stack that goes first had proven it; "" where that had, or none goes first."""
         return overridden(self.record)
-
-
-def overridden(record: Mapping[str, Any]) -> str:
-    """What the record of a verification says of that; "" for nothing."""
-    return str((record.get("promotion") or {}).get("override", ""))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -438,6 +438,11 @@ def _refusal(
     )
 
 
+def overridden(record: Mapping[str, Any]) -> str:
+    """Why what a verification recorded came before the stack that goes first had proven it; "" where that had, or none goes first."""
+    return str((record.get("promotion") or {}).get("override", ""))
+
+
 def warnings(promotion: Promotion, cases: Iterable[Case], decisions: Mapping[str, Decision]) -> list[str]:
     """What the operator is told: what goes first here all the same, and overrides that are for nothing."""
     known = {case.secret.name: case for case in cases}

@@ -12,8 +12,7 @@ import pulumi
 from pulumi.runtime import is_dry_run
 from pulumi.runtime.config import is_config_secret
 
-from components import drift, impact_text, operator_credentials, own_state, preflight, program_version, staging
-from components import promotion as promotions
+from components import drift, impact_text, operator_credentials, own_state, preflight, staging
 from components import settings as configuration
 from components import supplied as supplied_values
 from components.encryption.reencryption import KEY_BEFORE
@@ -24,9 +23,11 @@ from components.http import ApiError
 from components.impact import Case, Finding, Impact, Surroundings, as_data, impact_of, summary
 from components.issuers import ISSUERS
 from components.progress import State
+from components.promotion import Promotion
 from components.rotated import Rotated
 from components.secret import LEAKED, ROUTINE, Family, Secret
 from components.settings import ROLLING, STAGED, Settings
+from components.stack_before import promotion_of_config, promotions_of
 from components.staging import HeldBack
 from components.work import Work, work_of
 
@@ -85,9 +86,9 @@ def _decide(
     config = pulumi.Config()
     names = [secret.name for secret in secrets]
     generations = configuration.rotations(config.get_object("rotations"), managed=names, not_managed=not_managed)
-    promotion = _promotion(config)
+    promotion = promotion_of_config(config)
     for key, listed in (
-        (promotions.CONFIG, promotion.overrides),
+        ("promotionOverrides", promotion.overrides),
         ("reasons", settings.reasons),
         ("maxAgeDays", settings.max_age_days),
         ("compromised", settings.compromised),
@@ -137,7 +138,7 @@ def _decide(
 
 
 def _foresee(
-    settings: Settings, rotated: list[Rotated], state: State, promotion: promotions.Promotion
+    settings: Settings, rotated: list[Rotated], state: State, promotion: Promotion
 ) -> tuple[list[Rotated], Impact]:
     """What is done for each secret, with all that has to be read for that.
 
@@ -170,7 +171,7 @@ def _foresee(
         )
         for each in rotated
     ]
-    decisions = _decisions(settings, promotion, rotated, works)
+    decisions = promotions_of(rotated, works, promotion, reasons=settings.reasons)
     rotated = [replace(each, record=decisions[each.secret.name].record) for each in rotated]
     candidates = [
         preflight.Candidate(
@@ -223,52 +224,6 @@ def _foresee(
         ),
     )
     return rotated, impact
-
-
-def _promotion(config: pulumi.Config) -> promotions.Promotion:
-    """What the config says of the stack that goes before."""
-    promotion = promotions.load(
-        after=config.get("after"),
-        days=config.get("afterDays"),
-        overrides=config.get_object(promotions.CONFIG),
-        encrypted=is_config_secret(config.full_key(promotions.CONFIG)),
-    )
-    promotions.assert_ordered(
-        pulumi.get_stack(), promotion.after, lambda stack: promotions.predecessor(program_version.ROOT, stack)
-    )
-    return promotion
-
-
-def _decisions(
-    settings: Settings, promotion: promotions.Promotion, rotated: Iterable[Rotated], works: Mapping[str, Work]
-) -> Mapping[str, promotions.Decision]:
-    """Whether the stack that goes before has proven what is rotated here. Says what goes on without that.
-
-    Raises:
-        RefusedError: It has not.
-    """
-    cases = [
-        promotions.Case(
-            secret=each.secret,
-            generation=each.generation,
-            verified=each.progress.verified,
-            turns=works[each.secret.name].turns,
-            verifies=works[each.secret.name].verifies,
-            leaked=settings.reasons.get(each.secret.name) == LEAKED,
-            recorded=each.progress.record,
-        )
-        for each in rotated
-    ]
-    decisions = promotions.decide(
-        promotion,
-        cases,
-        version=program_version.of_this_program,
-        outputs=lambda: own_state.outputs_of(promotion.after),
-        now=datetime.now(UTC),
-    )
-    for warning in promotions.warnings(promotion, cases, decisions):
-        pulumi.log.warn(warning)
-    return decisions
 
 
 def _is_finished(state: State, secret: str, *, generation: int) -> bool:

@@ -336,15 +336,6 @@ def stripe_webhook_secret(settings: Settings) -> Secret:
     )
 
 
-def _yes(chosen: bool) -> str:  # noqa: FBT001 - one value, as the config writes it
-    return "true" if chosen else "false"
-
-
-def _use(settings: Settings) -> dict[str, str]:
-    """Part of the choices of every secret whose use can be proven: a verification without that proof proves less."""
-    return {"proveUse": _yes(settings.prove_use)}
-
-
 def _repositories(settings: Settings) -> tuple[RepositorySecret, ...]:
     """The one of the config, if there is one."""
     if not settings.repository:
@@ -373,3 +364,12 @@ def _purge_mail(settings: Settings) -> dict[str, object]:
         "subject": settings.purge_mail_subject,
         "mail_timeout": settings.mail_timeout,
     }
+
+
+def _yes(chosen: bool) -> str:  # noqa: FBT001 - one value, as the config writes it
+    return "true" if chosen else "false"
+
+
+def _use(settings: Settings) -> dict[str, str]:
+    """Part of the choices of every secret whose use can be proven: a verification without that proof proves less."""
+    return {"proveUse": _yes(settings.prove_use)}

@@ -397,17 +397,6 @@ def test_what_is_described_is_what_was_confirmed() -> None:
     assert [each["revoked"] for each in described["timeline"]] == [["n2"], []]
 
 
-def test_consumers_are_named_in_the_order_of_delivery() -> None:
-    secret = replace(
-        SECRET,
-        tenants=TenantMachines(app="tenant", variable="URL"),
-        repositories=(RepositorySecret(owner="o", repository="r", workflow="publish.yml"),),
-    )
-    described = graph._described(rotated_of(secret, progress=Progress()), CONFIRMED)
-    assert described["consumers"] == ["machines of cp", "tenants in tenant", "workflow publish.yml of o/r"]
-    assert len(described["consumers"]) == len(described["locations"])
-
-
 # What a verification was made with
 
 RECORD = {
@@ -448,3 +437,14 @@ def test_the_record_of_what_nothing_was_revoked_for_is_not_shown() -> None:
     described = graph._described(rotated, {**CONFIRMED, "report": {**report, "verified_at": "later"}})
     assert "verified_with" not in described
     assert "promotion" not in described
+
+
+def test_consumers_are_named_in_the_order_of_delivery() -> None:
+    secret = replace(
+        SECRET,
+        tenants=TenantMachines(app="tenant", variable="URL"),
+        repositories=(RepositorySecret(owner="o", repository="r", workflow="publish.yml"),),
+    )
+    described = graph._described(rotated_of(secret, progress=Progress()), CONFIRMED)
+    assert described["consumers"] == ["machines of cp", "tenants in tenant", "workflow publish.yml of o/r"]
+    assert len(described["consumers"]) == len(described["locations"])
