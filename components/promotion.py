@@ -215,9 +215,14 @@ def verified_of(outputs: Mapping[str, Any], secret: str) -> Verified | None:
     if not isinstance(said, Mapping) or not said.get("generation") or not said.get("verified_at"):
         return None
     noted = said.get("verified_with")
-    # Numbers arrive as floats.
+    try:
+        datetime.fromisoformat(str(said["verified_at"]))
+        # Numbers arrive as floats.
+        generation = int(said["generation"])
+    except (TypeError, ValueError):
+        return None  # not by this program
     return Verified(
-        generation=int(said["generation"]),
+        generation=generation,
         verified_at=str(said["verified_at"]),
         noted=noted if isinstance(noted, Mapping) else {},
     )

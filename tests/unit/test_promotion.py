@@ -108,6 +108,8 @@ def test_what_the_stack_before_has_proven_goes_on_and_says_so() -> None:
         ({"verified_at": "2026-11-26T13:00:01+00:00"}, "which is yet to come: one of the two clocks is wrong"),
         ({"generation": 0}, "stack staging has verified no TOKEN"),
         ({"verified_at": ""}, "stack staging has verified no TOKEN"),
+        ({"verified_at": "yesterday"}, "stack staging has verified no TOKEN"),
+        ({"generation": "seven"}, "stack staging has verified no TOKEN"),
     ],
 )
 def test_what_it_has_not_proven_is_refused_with_the_reason_and_the_way_out(changed: dict[str, Any], said: str) -> None:
