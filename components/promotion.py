@@ -22,7 +22,6 @@ DEFAULT_DAYS = 30  # as in Pulumi.yaml
 CLOCK_SKEW = timedelta(hours=1)
 LONGEST_REASON = 200  # characters: it is an output of the stack, and a line of the preview
 CONFIG = "promotionOverrides"
-NOT_PROVEN = "NOT PROVEN: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -416,7 +415,11 @@ def _decision(
         return None
     because = "; ".join(against)
     record = {"after": promotion.after, "override": why, "because": because}
-    return Decision(record={"verified_with": noted, "promotion": record}, said=f"{NOT_PROVEN}{because}", overridden=why)
+    return Decision(
+        record={"verified_with": noted, "promotion": record},
+        said=f"NOT PROVEN: {because}; it goes on all the same: {why}",
+        overridden=why,
+    )
 
 
 def _refusal(
@@ -453,7 +456,7 @@ def warnings(promotion: Promotion, cases: Iterable[Case], decisions: Mapping[str
     known = {case.secret.name: case for case in cases}
     found = [
         f"{name} generation {known[name].generation} goes on without proof on stack {promotion.after}: {decision.overridden}. "
-        f"{_sentence(decision.said.removeprefix(NOT_PROVEN))} This is recorded in the outputs."
+        f"{_sentence(decision.record['promotion']['because'])} This is recorded in the outputs."
         for name, decision in decisions.items()
         if decision.overridden
     ]

@@ -268,7 +268,7 @@ def test_an_override_of_this_very_generation_is_recorded_with_what_was_missing()
     because = "stack staging has verified no TOKEN"
     assert decision.record["promotion"] == {"after": "staging", "override": WHY, "because": because}
     assert decision.record["verified_with"] == NOTED
-    assert decision.said == f"NOT PROVEN: {because}"
+    assert decision.said == f"NOT PROVEN: {because}; it goes on all the same: {WHY}"
     (warning,) = warnings(OVERRIDDEN, [BUMP], decisions)
     assert warning == (
         f"TOKEN generation 4 goes on without proof on stack staging: {WHY}. Stack staging has verified no TOKEN. This is recorded in the "
