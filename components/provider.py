@@ -153,6 +153,7 @@ def _timeline(
         else {
             "generation": generation,
             "reason": props["reason"],
+            **({"override": props["override"]} if props.get("override") else {}),
             "minted_at": minted_at,
             "delivered_at": props.get("delivered_at") or "",
             "verified_at": props["verified_at"],

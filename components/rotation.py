@@ -23,9 +23,11 @@ from components.http import ApiError
 from components.impact import Case, Finding, Impact, Surroundings, as_data, impact_of, summary
 from components.issuers import ISSUERS
 from components.progress import State
+from components.promotion import Promotion
 from components.rotated import Rotated
 from components.secret import LEAKED, ROUTINE, Family, Secret
 from components.settings import ROLLING, STAGED, Settings
+from components.stack_before import promotion_of_config, promotions_of
 from components.staging import HeldBack
 from components.work import Work, work_of
 
@@ -84,7 +86,9 @@ def _decide(
     config = pulumi.Config()
     names = [secret.name for secret in secrets]
     generations = configuration.rotations(config.get_object("rotations"), managed=names, not_managed=not_managed)
+    promotion = promotion_of_config(config)
     for key, listed in (
+        ("promotionOverrides", promotion.overrides),
         ("reasons", settings.reasons),
         ("maxAgeDays", settings.max_age_days),
         ("compromised", settings.compromised),
@@ -130,10 +134,12 @@ def _decide(
         )
         for secret in rotated
     ]
-    return _foresee(replace(settings, rollout=rollout), cases, state)
+    return _foresee(replace(settings, rollout=rollout), cases, state, promotion)
 
 
-def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[list[Rotated], Impact]:
+def _foresee(
+    settings: Settings, rotated: list[Rotated], state: State, promotion: Promotion
+) -> tuple[list[Rotated], Impact]:
     """What is done for each secret, with all that has to be read for that.
 
     Raises:
@@ -165,6 +171,8 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
         )
         for each in rotated
     ]
+    decisions = promotions_of(rotated, works, promotion, reasons=settings.reasons)
+    rotated = [replace(each, record=decisions[each.secret.name].record) for each in rotated]
     candidates = [
         preflight.Candidate(
             secret=each.secret,
@@ -201,6 +209,7 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
                 staged=each.held_back.reason if each.held_back is not None else "",
                 finding=findings.secrets.get(each.secret.name, Finding()),
                 max_age_days=each.max_age_days,
+                promotion=decisions[each.secret.name].said,
             )
             for each in rotated
         ),

@@ -147,7 +147,13 @@ def run(verify: Callable[[Mapping[str, Any], Subject], None]) -> NoReturn:
     except OperatorError as error:
         print(f"{about}: {error}", file=sys.stderr)
         sys.exit(1)
-    print(json.dumps({"generation": settings["generation"], "subject": settings["subject"], "verified_at": now()}))
+    # The record is for the stack's outputs, and for the stack that goes next: what was verified with what (`components.promotion`).
+    record = {"record": settings["record"]} if "record" in settings else {}
+    print(
+        json.dumps(
+            {"generation": settings["generation"], "subject": settings["subject"], "verified_at": now(), **record}
+        )
+    )
     sys.exit(0)
 
 
