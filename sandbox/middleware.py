@@ -40,6 +40,8 @@ _CONVERTOR: Final = re.compile(r":[a-z]+(?=})")
 """How Starlette writes `{repository:path}`."""
 _REFUSED: Final = frozenset({401, 403})
 _READS: Final = frozenset({"GET", "HEAD"})
+_NO_API: Final = frozenset({"control-plane", "tenant"})
+"""What the setting `api_latency` is not about."""
 
 
 class _Connection(Protocol):
@@ -96,9 +98,18 @@ class Observation:
             receive = _replay(body, receive)
             target = f"{target} {command(body)}"
         consumer = Headers(scope=scope).get(CONSUMER_HEADER)
-        number = self._world.record_request(provider, method, target=target, path_template=template, consumer=consumer)
+        number = self._world.record_request(
+            provider,
+            method,
+            target=target,
+            path_template=template,
+            consumer=consumer,
+            agent=Headers(scope=scope).get("user-agent"),
+        )
         send = self._noting(number, send)
         fault = faults.strike(self._world, provider=provider, method=method, target=target, consumer=consumer)
+        if provider not in _NO_API and (latency := self._world.number("api_latency")):
+            await asyncio.sleep(latency)
         if fault is None:
             await self._observed(scope, receive, send, f"{provider} {method} {target}")
         else:

@@ -84,6 +84,9 @@ class Setting:
 SETTINGS: Final[dict[str, Setting]] = {
     "revocation_delay": Setting(default=0.0, description="seconds until a revocation bites"),
     "boot_time": Setting(default=0.0, description="seconds that a machine needs to boot, on top of its process's own"),
+    "api_latency": Setting(
+        default=0.0, description="seconds that every provider takes to answer, on top; not control planes and tenants"
+    ),
     "check_interval": Setting(default=1.0, description="seconds between two health checks of a machine"),
     "secrets_lag": Setting(default=0.0, description="seconds until written secrets can be booted with (412 before)"),
     "rate_limits": Setting(
@@ -338,7 +341,8 @@ class World:
                 "CREATE TABLE IF NOT EXISTS requests (request TEXT PRIMARY KEY, count INTEGER NOT NULL)",
                 (
                     "CREATE TABLE IF NOT EXISTS request_log (number INTEGER PRIMARY KEY, at TEXT NOT NULL, provider TEXT NOT NULL,"
-                    " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT, status INTEGER)"
+                    " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT, status INTEGER, agent TEXT,"
+                    " answered_at TEXT)"
                 ),
                 "CREATE TABLE IF NOT EXISTS breakages (at TEXT NOT NULL, consumer TEXT NOT NULL, what TEXT NOT NULL)",
             ):
@@ -425,7 +429,14 @@ class World:
         return [dict(row) for row in self.database.execute("SELECT * FROM breakages ORDER BY at, rowid")]
 
     def record_request(
-        self, provider: str, method: str, *, target: str, path_template: str, consumer: str | None = None
+        self,
+        provider: str,
+        method: str,
+        *,
+        target: str,
+        path_template: str,
+        consumer: str | None = None,
+        agent: str | None = None,
     ) -> int:
         """Count a request under `<provider> <METHOD> <path template>`, and note it. The middleware does this for every service.
 
@@ -435,6 +446,7 @@ class World:
             target: The path, without its query; of GraphQL with the root fields behind it.
             path_template: The path with names for its variable parts.
             consumer: Which consumer made it; None for anybody else, above all the operator.
+            agent: What it says of itself in `User-Agent`.
 
         Returns:
             Its number, for `record_status`.
@@ -445,15 +457,19 @@ class World:
                 (f"{provider} {method} {path_template}",),
             )
             row = self.database.execute(
-                "INSERT INTO request_log (at, provider, method, target, template, consumer) VALUES (?, ?, ?, ?, ?, ?)",
-                (timestamp(self.now()), provider, method, target, path_template, consumer),
+                "INSERT INTO request_log (at, provider, method, target, template, consumer, agent)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (timestamp(self.now()), provider, method, target, path_template, consumer, agent),
             )
         return int(row.lastrowid or 0)
 
     def record_status(self, number: int, status: int) -> None:
         """Note how a request was answered."""
         with self.database:
-            self.database.execute("UPDATE request_log SET status = ? WHERE number = ?", (status, number))
+            self.database.execute(
+                "UPDATE request_log SET status = ?, answered_at = ? WHERE number = ?",
+                (status, timestamp(self.now()), number),
+            )
 
     def request_log(self, *, after: int = 0) -> list[dict[str, Any]]:
         """Return the requests whose number is above `after`, oldest first.
