@@ -125,14 +125,34 @@ def neighbour_of(of: Project, stack: str, path: Path) -> Neighbour | None:
         ValueError: It is no stack's config.
         RefusedError: Settings in it are wrong.
     """
+    return of_config(of, stack, read_config(path))
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """What a stack's file says under `config`.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no stack's config.
+    """
     config = _yaml(path).get("config") or {}
     if not isinstance(config, Mapping):
         raise ValueError(path.name)  # noqa: TRY004 - part of what the file says
+    return config
+
+
+def of_config(of: Project, stack: str, config: Mapping[str, Any]) -> Neighbour | None:
+    """The stack of a config; None for one that has its providers to itself, or rotates nothing.
+
+    Raises:
+        ValueError: It is no config.
+        RefusedError: Settings in it are wrong.
+    """
     own = {key.removeprefix(f"{of.name}:"): each for key, each in config.items() if key.startswith(f"{of.name}:")}
     values = {**of.defaults, **own}
     rotated = values.get("rotations")
     if not isinstance(rotated, Mapping):
-        raise ValueError(path.name)  # noqa: TRY004
+        raise ValueError(stack)  # noqa: TRY004
     if values.get(OWN_PROVIDERS) in {True, "true"} or not rotated:
         return None
     settings = configuration.load(
@@ -181,12 +201,14 @@ def _places(secret: Secret) -> set[str]:
     found = {f"Fly app {each.app}" for each in secret.fly} | {str(each) for each in secret.repositories}
     if secret.tenants is not None:
         found.add(f"tenants' machines of Fly app {secret.tenants.app}")
-    if secret.rows is not None:
+    if secret.rows is not None and secret.rows.settings.get("project"):
         rows = secret.rows.settings
         found.add(
             f"encrypted rows of Neon project {rows['project']}, branch {rows['branch'] or 'by default'}, database {rows['database']}"
         )
-    if isinstance(secret.source, Issuer) and (keys := SHARED.get(secret.source.kind)) is not None:
+    keys = SHARED.get(secret.source.kind, ()) if isinstance(secret.source, Issuer) else ()
+    # What is not configured yet is refused for that.
+    if keys and secret.source.settings[keys[0]]:
         what = ", ".join(f"{key} {secret.source.settings[key] or 'by default'}" for key in keys)
         found.add(f"credentials of {secret.source.kind} ({what})")
     return found

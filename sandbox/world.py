@@ -339,14 +339,14 @@ class World:
                 (
                     "CREATE TABLE IF NOT EXISTS request_log (number INTEGER PRIMARY KEY, at TEXT NOT NULL, provider TEXT NOT NULL,"
                     " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT, status INTEGER,"
-                    " app TEXT)"
+                    " app TEXT, about TEXT)"
                 ),
                 "CREATE TABLE IF NOT EXISTS breakages (at TEXT NOT NULL, consumer TEXT NOT NULL, what TEXT NOT NULL)",
             ):
                 self.database.execute(statement)
             columns = {row["name"] for row in self.database.execute("PRAGMA table_info(request_log)")}
-            if "app" not in columns:  # made by an earlier version
-                self.database.execute("ALTER TABLE request_log ADD COLUMN app TEXT")
+            for column in {"app", "about"} - columns:  # made by an earlier version
+                self.database.execute(f"ALTER TABLE request_log ADD COLUMN {column} TEXT")
         self.credentials = Credentials(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._components: dict[Any, Any] = {}
@@ -437,6 +437,7 @@ class World:
         path_template: str,
         consumer: str | None = None,
         app: str | None = None,
+        about: str = "",
     ) -> int:
         """Count a request under `<provider> <METHOD> <path template>`, and note it. The middleware does this for every service.
 
@@ -447,6 +448,7 @@ class World:
             path_template: The path with names for its variable parts.
             consumer: Which consumer made it; None for anybody else, above all the operator.
             app: Which Fly app it is handed to, of a request to Fly's proxy: only the port tells.
+            about: What it names besides its path: its query, or of GraphQL the names and ids among its variables.
 
         Returns:
             Its number, for `record_status`.
@@ -458,10 +460,10 @@ class World:
             )
             row = self.database.execute(
                 """
-                INSERT INTO request_log (at, provider, method, target, template, consumer, app)
-                VALUES (?, ?, ?, ?, ?, ?, ?)
+                INSERT INTO request_log (at, provider, method, target, template, consumer, app, about)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                 """,
-                (timestamp(self.now()), provider, method, target, path_template, consumer, app),
+                (timestamp(self.now()), provider, method, target, path_template, consumer, app, about),
             )
         return int(row.lastrowid or 0)
 
