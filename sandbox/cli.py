@@ -135,7 +135,10 @@ def _parser() -> argparse.ArgumentParser:
     files = command(
         "stacks", _stacks, "write the stacks' config files for the environments, with what `env` cannot say"
     )
-    files.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="such as stacks; what is there is kept")
+    files.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="what is there already is kept")
+    files.add_argument(
+        "--stacks", type=Path, default=_ROOT / "stacks", metavar="FOLDER", help="where the stacks' files are otherwise"
+    )
     files.add_argument(
         "--environment", dest="environments", action="append", default=[], metavar="NAME", help="only it"
     )
@@ -461,7 +464,9 @@ def _stacks(options: argparse.Namespace) -> int:
 
     with contextlib.closing(World(options.dir, create=False)) as world:
         chosen = stack_files.of(world, options.environments)
-        stack_files.write(world, chosen, options.to, passphrase=PASSPHRASE, rotated=options.rotate)
+        stack_files.write(
+            world, chosen, options.to, passphrase=PASSPHRASE, stacks=options.stacks, rotated=options.rotate
+        )
     return 0
 
 

@@ -218,7 +218,9 @@ def test_a_tenant_is_made_ill_where_it_is_meant(sandbox: Sandbox) -> None:
 
 
 def test_the_stacks_files_name_the_sandbox_and_hold_no_value_in_plaintext(sandbox: Sandbox, tmp_path: Path) -> None:
-    (tmp_path / "Pulumi.staging.yaml").write_text((STACKS / "Pulumi.staging.yaml").read_text())
+    there = yaml.safe_load((STACKS / "Pulumi.staging.yaml").read_text())
+    there["config"]["molecule-secrets:healthTimeout"] = 99
+    (tmp_path / "Pulumi.staging.yaml").write_text(yaml.safe_dump(there))
     sandbox.command("stacks", "--to", str(tmp_path))
     for name in ("staging", "production"):
         text = (tmp_path / f"Pulumi.{name}.yaml").read_text()
@@ -235,10 +237,11 @@ def test_the_stacks_files_name_the_sandbox_and_hold_no_value_in_plaintext(sandbo
             assert own[variable] not in text
             sealed = config[f"molecule-secrets:{key}"]["secure"]
             assert opened(document["encryptionsalt"], sealed) == own[variable]
-    committed = yaml.safe_load((STACKS / "Pulumi.staging.yaml").read_text())["config"]
-    written = yaml.safe_load((tmp_path / "Pulumi.staging.yaml").read_text())["config"]
-    kept = set(committed) - {"molecule-secrets:controlPlaneUrl"}
-    assert {key: written[key] for key in kept} == {key: committed[key] for key in kept}
+    committed = yaml.safe_load((STACKS / "Pulumi.production.yaml").read_text())
+    for name, before in (("staging", there), ("production", committed)):
+        written_ = yaml.safe_load((tmp_path / f"Pulumi.{name}.yaml").read_text())["config"]
+        kept = set(before["config"]) - {"molecule-secrets:controlPlaneUrl"}
+        assert {key: written_[key] for key in kept} == {key: before["config"][key] for key in kept}
 
 
 def opened(salt: str, sealed: str) -> str:
