@@ -100,51 +100,14 @@ def _parser() -> argparse.ArgumentParser:
         return found
 
     start = command("start", _start, "start a new sandbox, or resume the one in DIR")
-    start.add_argument("--detach", action="store_true", help="return when everything is healthy; log: DIR/sandbox.log")
-    start.add_argument("--machines", type=_positive, default=2, help="control-plane machines of a new sandbox")
-    start.add_argument(
-        "--tenants",
-        type=_natural,
-        default=0,
-        metavar="N",
-        help="organizations tenant-1 to tenant-N of a new sandbox, each with its running tenant (default 0)",
-    )
-    start.add_argument(
-        "--environment",
-        dest="environments",
-        action="append",
-        default=[],
-        metavar="NAME[,NAME...]",
-        help="host these environments side by side in a new sandbox, under the names that the stack NAME's file has; may be "
-        "repeated (default: one, that of the stack sandbox)",
-    )
-    start.add_argument(
-        "--stacks", type=Path, default=_ROOT / "stacks", metavar="FOLDER", help="where the stacks' files are"
-    )
-    start.add_argument(
-        "--light", action="store_true", help="environments that cost little, for many: see environments.py"
-    )
-    start.add_argument("--rate-limits", action="store_true", help=SETTINGS["rate_limits"].description)
-    for option, setting in _OPTIONS.items():
-        unit = "N" if option == "--tenant-processes" else "SECONDS"
-        start.add_argument(option, dest=setting, metavar=unit, help=SETTINGS[setting].description)
-
+    _add_start(start)
     command("stop", _stop, "stop the sandbox and its machines; what they did stays in DIR")
     environment = command("env", _env, "print `export` lines: endpoints and the operator's credentials")
     _add_environment(environment, "whose; without it, of several, only what they share")
     files = command(
         "stacks", _stacks, "write the stacks' config files for the environments, with what `env` cannot say"
     )
-    files.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="what is there already is kept")
-    files.add_argument(
-        "--stacks", type=Path, default=_ROOT / "stacks", metavar="FOLDER", help="where the stacks' files are otherwise"
-    )
-    files.add_argument(
-        "--environment", dest="environments", action="append", default=[], metavar="NAME", help="only it"
-    )
-    files.add_argument(
-        "--rotate", action="append", default=[], metavar="SECRET", help="only these secrets, at generation 1"
-    )
+    _add_stacks(files)
     command("inspect", _inspect, "print the truth as JSON", needs_directory=False)
     log = command("requests", _requests, "print the requests that were made, a JSON object a line, oldest first")
     log.add_argument("--after", type=_natural, default=0, metavar="NUMBER", help="only those that came after this one")
@@ -187,6 +150,50 @@ def _parser() -> argparse.ArgumentParser:
 
     stripe_commands.add(commands, _add_directory, _call)
     return parser
+
+
+def _add_start(start: argparse.ArgumentParser) -> None:
+    start.add_argument("--detach", action="store_true", help="return when everything is healthy; log: DIR/sandbox.log")
+    start.add_argument("--machines", type=_positive, default=2, help="control-plane machines of a new sandbox")
+    start.add_argument(
+        "--tenants",
+        type=_natural,
+        default=0,
+        metavar="N",
+        help="organizations tenant-1 to tenant-N of a new sandbox, each with its running tenant (default 0)",
+    )
+    start.add_argument(
+        "--environment",
+        dest="environments",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME...]",
+        help="host these environments side by side in a new sandbox, under the names that the stack NAME's file has; may be "
+        "repeated (default: one, that of the stack sandbox)",
+    )
+    start.add_argument(
+        "--stacks", type=Path, default=_ROOT / "stacks", metavar="FOLDER", help="where the stacks' files are"
+    )
+    start.add_argument(
+        "--light", action="store_true", help="environments that cost little, for many: see environments.py"
+    )
+    start.add_argument("--rate-limits", action="store_true", help=SETTINGS["rate_limits"].description)
+    for option, setting in _OPTIONS.items():
+        unit = "N" if option == "--tenant-processes" else "SECONDS"
+        start.add_argument(option, dest=setting, metavar=unit, help=SETTINGS[setting].description)
+
+
+def _add_stacks(files: argparse.ArgumentParser) -> None:
+    files.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="what is there already is kept")
+    files.add_argument(
+        "--stacks", type=Path, default=_ROOT / "stacks", metavar="FOLDER", help="where the stacks' files are otherwise"
+    )
+    files.add_argument(
+        "--environment", dest="environments", action="append", default=[], metavar="NAME", help="only it"
+    )
+    files.add_argument(
+        "--rotate", action="append", default=[], metavar="SECRET", help="only these secrets, at generation 1"
+    )
 
 
 def _add_directory(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
