@@ -98,17 +98,19 @@ SETTINGS: Final[dict[str, Setting]] = {
         default=50.0, description="tenants that are processes of their own; those that boot beyond run in the sandbox's"
     ),
     "tenant.unhealthy": Setting(
-        default="", description="SLUG,SLUG: the tenants of these organizations fail their check now"
+        default="", description="SLUG,SLUG (or APP/SLUG): the tenants of these organizations fail their check now"
     ),
     "tenant.unhealthy_on_new": Setting(
         default="",
         description="NAME:SLUG,SLUG: these tenants fail their check once booted with another value of NAME than now",
     ),
     "control_plane.unhealthy_on_new": Setting(
-        default="", description="NAME: control planes booted with another value of NAME than now fail their check"
+        default="",
+        description="NAME (or APP/NAME): control planes booted with another value of NAME than now fail their check",
     ),
     "control_plane.crash_on_new": Setting(
-        default="", description="NAME: control planes booted with another value of NAME than now exit at boot"
+        default="",
+        description="NAME (or APP/NAME): control planes booted with another value of NAME than now exit at boot",
     ),
 }
 

@@ -1,6 +1,9 @@
 """Staging and production side by side, with the files of this repository: a rotation in one touches nothing of the other."""
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.engine.stage import Stage, one_line
-from tools.workspace import workspace
+from tools.workspace import CHECKOUT, workspace
 
 STAGING, PRODUCTION = "staging", "production"
 SECRETS = (
@@ -136,3 +139,24 @@ def test_a_rotation_of_every_secret_of_staging_touches_nothing_of_production(bot
         assert f"GitHub repository {repository}." in text
         assert "nothing was changed" in text
     assert both.writes() == writes
+
+    # A third one is one command. What only it can know is asked for by its first preview.
+    added = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, pathlib, tools.new_stack as t; sys.exit(t.main(['qa'], pathlib.Path.cwd()))",
+        ],
+        cwd=both.program_directory,
+        env={**both.environment, "PYTHONPATH": str(CHECKOUT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert added.returncode == 0, added.stdout
+    assert "Put in: controlPlaneUrl, neonProject, upstashDatabase." in added.stdout
+    assert "qa" in {each["name"] for each in json.loads(both.must("stack", "ls", "--json"))}
+    preview = both.pulumi("preview", "--stack", "qa")
+    assert preview.status != 0
+    assert "The config key `controlPlaneUrl` is ''" in one_line(preview.output)

@@ -155,9 +155,8 @@ def test_an_org_of_the_same_name_lives_in_each_and_is_each_ones_own(
     for app in ("molecule-tenant", "molecule-tenant-staging"):
         assert "tenant-same" in {machine["name"] for machine in truth["fly"]["apps"][app]["machines"]}
     light = truth["environments"]["staging"]["light"]
-    for name, caller in callers.items():
-        answer = caller("PUT", "/cp/orgs/same/data/where", {"value": name})
-        assert answer.status_code == (503 if light else 200), answer.text
+    for name, caller in callers.items() if not light else ():  # a light one has no Redis to keep it in
+        assert caller("PUT", "/cp/orgs/same/data/where", {"value": name}).status_code == 200
     assert callers["staging"]("DELETE", "/cp/admin/tenants/same", {"confirm": "same"}).status_code == 204
     assert callers["staging"]("GET", "/cp/orgs/same").status_code == 404
     assert callers["production"].running("same")
