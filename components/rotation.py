@@ -12,7 +12,7 @@ import pulumi
 from pulumi.runtime import is_dry_run
 from pulumi.runtime.config import is_config_secret
 
-from components import drift, impact_text, operator_credentials, own_state, preflight, staging
+from components import drift, impact_text, neighbours, operator_credentials, own_state, preflight, staging
 from components import settings as configuration
 from components import supplied as supplied_values
 from components.encryption.reencryption import KEY_BEFORE
@@ -33,6 +33,7 @@ from components.work import Work, work_of
 
 Result = TypeVar("Result")
 
+PROGRAM = Path(__file__).parents[1]  # where Pulumi.yaml is
 IMPACT_FILE = "ROTATION_IMPACT_FILE"  # the variable that names a file for the impact, as JSON: a preview's outputs are kept nowhere
 
 
@@ -98,6 +99,7 @@ def _decide(
     rotated = [secret for secret in secrets if secret.name in generations]
     configuration.assert_configured(rotated)
     configuration.assert_coupled(rotated)
+    _assert_apart(settings, rotated)
     configuration.assert_no_step_back(generations, state.progress)
     supplied = supplied_values.values(
         config.get_object("supplied"),
@@ -224,6 +226,27 @@ def _foresee(
         ),
     )
     return rotated, impact
+
+
+def _assert_apart(settings: Settings, rotated: list[Secret]) -> None:
+    """Refuses what another stack of this program delivers to the same place. Says what it cannot know.
+
+    Raises:
+        RefusedError: With every such secret.
+    """
+    if pulumi.Config().get_bool(neighbours.OWN_PROVIDERS):
+        return
+    try:
+        project = neighbours.project(PROGRAM)
+    except (OSError, ValueError) as error:
+        pulumi.log.warn(
+            f"Whether another stack delivers to the same places is not known: {type(error).__name__} at {neighbours.PROJECT_FILE}."
+        )
+        return
+    beside, unreadable = neighbours.read(project, stack=pulumi.get_stack())
+    for name in unreadable:
+        pulumi.log.warn(f"{name} cannot be read as a stack's config, so what that stack delivers where is not known.")
+    neighbours.assert_apart(rotated, beside, settings=settings)
 
 
 def _is_finished(state: State, secret: str, *, generation: int) -> bool:

@@ -101,17 +101,19 @@ SETTINGS: Final[dict[str, Setting]] = {
         default=50.0, description="tenants that are processes of their own; those that boot beyond run in the sandbox's"
     ),
     "tenant.unhealthy": Setting(
-        default="", description="SLUG,SLUG: the tenants of these organizations fail their check now"
+        default="", description="SLUG,SLUG (or APP/SLUG): the tenants of these organizations fail their check now"
     ),
     "tenant.unhealthy_on_new": Setting(
         default="",
         description="NAME:SLUG,SLUG: these tenants fail their check once booted with another value of NAME than now",
     ),
     "control_plane.unhealthy_on_new": Setting(
-        default="", description="NAME: control planes booted with another value of NAME than now fail their check"
+        default="",
+        description="NAME (or APP/NAME): control planes booted with another value of NAME than now fail their check",
     ),
     "control_plane.crash_on_new": Setting(
-        default="", description="NAME: control planes booted with another value of NAME than now exit at boot"
+        default="",
+        description="NAME (or APP/NAME): control planes booted with another value of NAME than now exit at boot",
     ),
 }
 
@@ -341,12 +343,15 @@ class World:
                 "CREATE TABLE IF NOT EXISTS requests (request TEXT PRIMARY KEY, count INTEGER NOT NULL)",
                 (
                     "CREATE TABLE IF NOT EXISTS request_log (number INTEGER PRIMARY KEY, at TEXT NOT NULL, provider TEXT NOT NULL,"
-                    " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT, status INTEGER, agent TEXT,"
-                    " answered_at TEXT)"
+                    " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT, status INTEGER,"
+                    " agent TEXT, answered_at TEXT, app TEXT, about TEXT)"
                 ),
                 "CREATE TABLE IF NOT EXISTS breakages (at TEXT NOT NULL, consumer TEXT NOT NULL, what TEXT NOT NULL)",
             ):
                 self.database.execute(statement)
+            columns = {row["name"] for row in self.database.execute("PRAGMA table_info(request_log)")}
+            for column in {"app", "about"} - columns:  # made by an earlier version
+                self.database.execute(f"ALTER TABLE request_log ADD COLUMN {column} TEXT")
         self.credentials = Credentials(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._components: dict[Any, Any] = {}
@@ -437,6 +442,8 @@ class World:
         path_template: str,
         consumer: str | None = None,
         agent: str | None = None,
+        app: str | None = None,
+        about: str = "",
     ) -> int:
         """Count a request under `<provider> <METHOD> <path template>`, and note it. The middleware does this for every service.
 
@@ -447,6 +454,8 @@ class World:
             path_template: The path with names for its variable parts.
             consumer: Which consumer made it; None for anybody else, above all the operator.
             agent: What it says of itself in `User-Agent`.
+            app: Which Fly app it is handed to, of a request to Fly's proxy: only the port tells.
+            about: What it names besides its path: its query, or of GraphQL the names and ids among its variables.
 
         Returns:
             Its number, for `record_status`.
@@ -457,9 +466,11 @@ class World:
                 (f"{provider} {method} {path_template}",),
             )
             row = self.database.execute(
-                "INSERT INTO request_log (at, provider, method, target, template, consumer, agent)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (timestamp(self.now()), provider, method, target, path_template, consumer, agent),
+                """
+                INSERT INTO request_log (at, provider, method, target, template, consumer, agent, app, about)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+                (timestamp(self.now()), provider, method, target, path_template, consumer, agent, app, about),
             )
         return int(row.lastrowid or 0)
 
