@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +12,10 @@ import pulumi
 from pulumi.runtime import is_dry_run
 from pulumi.runtime.config import is_config_secret
 
-from components import drift, impact_text, operator_credentials, own_state, preflight, staging
+from components import clock, drift, impact_text, operator_credentials, own_state, preflight, staging
 from components import settings as configuration
 from components import supplied as supplied_values
+from components.clock import utc_now
 from components.encryption.reencryption import KEY_BEFORE
 from components.errors import OperatorError, RefusedError
 from components.fly.client import FlyClient
@@ -27,6 +28,7 @@ from components.rotated import Rotated
 from components.secret import LEAKED, ROUTINE, Family, Secret
 from components.settings import ROLLING, STAGED, Settings
 from components.staging import HeldBack
+from components.stripe.old_value import readable
 from components.work import Work, work_of
 
 Result = TypeVar("Result")
@@ -186,7 +188,7 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
             tenant_app=settings.tenant_app,
             config=_config_value,
         )
-    for warning in [*findings.warnings, *_of_reasons(settings, rotated, works)]:
+    for warning in [*findings.warnings, *_of_reasons(settings, rotated, works), *_of_the_clock()]:
         pulumi.log.warn(warning)
     impact = impact_of(
         (
@@ -211,7 +213,7 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
             max_unavailable=settings.max_unavailable,
             stages=stages,
             reprovision_path=settings.reprovision_path,
-            now=datetime.now(UTC),
+            now=utc_now(),
         ),
     )
     return rotated, impact
@@ -243,6 +245,17 @@ def _of_reasons(settings: Settings, rotated: Iterable[Rotated], works: Mapping[s
                 f"`reasons.{name}` is still `{LEAKED}`, and generation {each.generation} is verified: take it off "
                 f"(`pulumi config rm --path 'reasons.{name}'`), or the next rotation is hurried as well."
             )
+
+
+def _of_the_clock() -> Iterable[str]:
+    """A clock that is wrong. What depends on the time is done by the providers' one."""
+    ahead = clock.ahead()
+    if ahead:
+        direction = "ahead of" if ahead > timedelta(0) else "behind"
+        yield (
+            f"The clock of this machine is {readable(abs(ahead))} {direction} that of the providers, whose time counts here. Set it right: "
+            "whatever else compares times on this machine is wrong by as much."
+        )
 
 
 def _seen(rotated: Iterable[Rotated], state: State, *, staged: bool) -> drift.Seen:

@@ -485,9 +485,9 @@ class Rotations(RuleBasedStateMachine):
         assert self.held.credential is not None
         current = self.held.keyring[0]
         holdings = {"Fly app cp": fingerprint(self.held.credential.value)}
-        it = replace(order(current, self.held.keyring), holdings=holdings)
+        it = replace(order(current, self.held.keyring, timeout=0), holdings=holdings)
         try:
-            revoke_all_but([self.issuer], it, sleep=lifecycle.time.sleep)
+            revoke(self.issuer, it)
         except OperatorError:
             return
         self.held.verified = current

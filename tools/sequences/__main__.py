@@ -3,10 +3,12 @@
 import argparse
 import secrets
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from tools.sequences.course import SECRETS, Course, course
 from tools.sequences.steps import draw
@@ -22,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         print(f"Not a secret that this can rotate: {', '.join(unknown)}. There are: {', '.join(SECRETS)}.")
         return 2
+    signal.signal(signal.SIGTERM, _end)
     until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
     directory: Path = options.directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
@@ -41,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ups, struck = ups + made.ups, struck + made.struck
     print(f"{walked} sequences, {steps} steps, {ups} runs of `pulumi up`, {struck} faults struck: {len(wrong)} wrong")
     return 1 if wrong else 0
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(143)  # unwinds: the sandbox is stopped
 
 
 def _walk(made: Course, seed: int, options: argparse.Namespace, directory: Path) -> list[str]:

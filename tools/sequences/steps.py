@@ -41,6 +41,8 @@ class Trouble(StrEnum):
     """Machines do not even boot with it."""
     LAZY = "lazy"
     """Revoked credentials are accepted on for longer than the program waits."""
+    LAG = "lag"
+    """Lists of credentials show neither what was minted nor what was revoked since."""
 
 
 # Parts of a secret's graph, by what their names are made of; {} is the secret.
