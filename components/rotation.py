@@ -17,6 +17,7 @@ from components import settings as configuration
 from components import supplied as supplied_values
 from components.clock import utc_now
 from components.encryption.reencryption import KEY_BEFORE
+from components.engine_errors import without_traceback
 from components.errors import OperatorError, RefusedError
 from components.fly.client import FlyClient
 from components.graph import Rotation
@@ -62,6 +63,7 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
         secrets: The secret map.
         not_managed: Names of the map that this program cannot rotate, with the reason.
     """
+    without_traceback()
     state = _refusing(own_state.read)
     rotated, impact = _refusing(lambda: _decide(settings, list(secrets), not_managed, state))
     text = impact_text.render(impact)
