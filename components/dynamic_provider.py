@@ -1,9 +1,14 @@
 """What all dynamic providers share. Methods of providers get the outputs of the state and the inputs of the program as plain dicts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pulumi.dynamic import ConfigureRequest, ReadResult, ResourceProvider
 from pulumi.output import Unknown
+
+from components.errors import OperatorError
+from components.http import ApiError
 
 Properties = dict[str, Any]
 
@@ -33,6 +38,24 @@ class Provider(ResourceProvider):
 
     def delete(self, _id: str, _props: Properties) -> None:
         """Nothing: a credential dies by `Revocation` alone, and a location keeps the value that its consumers run with."""
+
+
+@contextmanager
+def looking_at(app: str) -> Iterator[None]:
+    """While an app is only looked at, to see what there is to do. What a call that fails means is said to the operator.
+
+    Raises:
+        OperatorError: A call failed.
+    """
+    try:
+        yield
+    except ApiError as error:
+        raise OperatorError(
+            f"What app {app} holds could not be looked at: {error}.",
+            state=f"no secret of {app} was written and none of its machines was restarted by it, and nothing was revoked after it.",
+            next_step="`pulumi up` again once Fly answers.",
+            contact=error.contact,
+        ) from error
 
 
 def integer(value: object) -> int:

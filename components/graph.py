@@ -7,7 +7,6 @@ rotate. More would cost: the engine's time grows with the square of the resource
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import pulumi
@@ -16,6 +15,7 @@ import pulumi_github as github
 import pulumi_random as random
 
 from components import own_state
+from components.clock import utc_now
 from components.fly.resources import AppSecrets
 from components.impact import age_since
 from components.keyring import Credential as KnownCredential
@@ -314,7 +314,7 @@ def _described(rotated: Rotated, values: Mapping[str, Any]) -> dict[str, Any]:
     # Not of a verification that nothing has been revoked for yet (`--target`).
     record = report.get("record") or {} if report.get("verified_at") == values["verified_at"] else {}
     minted_at = newest.get("minted_at") or rotated.progress.minted_at
-    age = age_since(minted_at, max_age_days=rotated.max_age_days, now=datetime.now(UTC))
+    age = age_since(minted_at, max_age_days=rotated.max_age_days, now=utc_now())
     return {
         **values,
         "generation": int(values["generation"]),

@@ -10,12 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import httpx
 import tenacity
 
+from components import clock
 from components.contacts import CONTACTS
 from components.errors import RefusedError
 
@@ -248,6 +249,8 @@ class Api:
                 sent = isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
                 # `from None`: the original carries the request with its headers.
                 raise ApiError(self.system, operation, status=None, reason=reason, sent=sent) from None
+            if self.system in CONTACTS and "age" not in response.headers:  # not the app's own, nor one out of a cache
+                clock.note(response.headers.get("date"))
             if failure := self.judge(response):
                 raise self._error(response, failure, operation, concealed)
             return response
@@ -332,4 +335,4 @@ def _retry_after(header: str | None) -> float | None:
     except ValueError:
         return None
     # A date without a zone is UTC (RFC 9110, section 5.6.7).
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - clock.utc_now()).total_seconds())

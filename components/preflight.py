@@ -179,8 +179,10 @@ def _cannot_return(candidate: Candidate, issuer: Issuer, issued: Iterable[Issued
     if not candidate.work.turns or candidate.work.mints:
         return []
     known = next(each for each in candidate.progress.keyring if each.generation == candidate.generation and each.value)
-    listed = any(each.live for each in issued if each.credential_id == known.credential_id)
-    if listed and issuer.may_return(known.value):
+    listed = [each.live for each in issued if each.credential_id == known.credential_id]
+    # A list may lag. One that is not there at all may come back where its provider is known to take it.
+    lives = any(listed) or (not listed and issuer.revokes and issuer.refuses(known.value) is False)
+    if lives and issuer.may_return(known.value):
         return []
     newest = max(each.generation for each in candidate.progress.keyring)
     name = candidate.secret.name

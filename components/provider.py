@@ -56,7 +56,11 @@ class CredentialProvider(Provider):
         family = _family(props)
         with http.purpose(f"mint {family.secret}"):
             current, known = lifecycle.make_current(
-                _issuers(context, props, olds), family, integer(props["generation"]), keyring=keyring
+                _issuers(context, props, olds),
+                family,
+                integer(props["generation"]),
+                keyring=keyring,
+                keep_from=context.keep_from,
             )
         turns = 0 if olds is None else integer(olds["turn"])
         return {
@@ -164,9 +168,10 @@ def _timeline(
             "revoked": [],
         }
     )
-    names = [*first["revoked"], *(each for each in revoked if each not in first["revoked"])]
-    revoked_at = now() if revoked and not alive else first["revoked_at"]
-    return [{**first, "revoked_at": revoked_at, "revoked": names}, *known][:ROTATIONS_KEPT]
+    # One that is proven dead once more, because something was verified again, did not die now.
+    newly = [each for each in revoked if each not in first["revoked"]]
+    revoked_at = now() if newly and not alive else first["revoked_at"]
+    return [{**first, "revoked_at": revoked_at, "revoked": [*first["revoked"], *newly]}, *known][:ROTATIONS_KEPT]
 
 
 def _family(properties: Mapping[str, Any]) -> Family:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +12,12 @@ import pulumi
 from pulumi.runtime import is_dry_run
 from pulumi.runtime.config import is_config_secret
 
-from components import drift, impact_text, neighbours, operator_credentials, own_state, preflight, staging
+from components import clock, drift, impact_text, neighbours, operator_credentials, own_state, preflight, staging
 from components import settings as configuration
 from components import supplied as supplied_values
+from components.clock import utc_now
 from components.encryption.reencryption import KEY_BEFORE
+from components.engine_errors import without_traceback
 from components.errors import OperatorError, RefusedError
 from components.fly.client import FlyClient
 from components.graph import Rotation
@@ -29,6 +31,7 @@ from components.secret import LEAKED, ROUTINE, Family, Secret
 from components.settings import ROLLING, STAGED, Settings
 from components.stack_before import promotion_of_config, promotions_of
 from components.staging import HeldBack
+from components.stripe.old_value import readable
 from components.work import Work, work_of
 
 Result = TypeVar("Result")
@@ -63,6 +66,7 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
         secrets: The secret map.
         not_managed: Names of the map that this program cannot rotate, with the reason.
     """
+    without_traceback()
     state = _refusing(own_state.read)
     rotated, impact = _refusing(lambda: _decide(settings, list(secrets), not_managed, state))
     text = impact_text.render(impact)
@@ -196,7 +200,7 @@ def _foresee(
             tenant_app=settings.tenant_app,
             config=_config_value,
         )
-    for warning in [*findings.warnings, *_of_reasons(settings, rotated, works)]:
+    for warning in [*findings.warnings, *_of_reasons(settings, rotated, works), *_of_the_clock()]:
         pulumi.log.warn(warning)
     impact = impact_of(
         (
@@ -222,7 +226,7 @@ def _foresee(
             max_unavailable=settings.max_unavailable,
             stages=stages,
             reprovision_path=settings.reprovision_path,
-            now=datetime.now(UTC),
+            now=utc_now(),
         ),
     )
     return rotated, impact
@@ -275,6 +279,17 @@ def _of_reasons(settings: Settings, rotated: Iterable[Rotated], works: Mapping[s
                 f"`reasons.{name}` is still `{LEAKED}`, and generation {each.generation} is verified: take it off "
                 f"(`pulumi config rm --path 'reasons.{name}'`), or the next rotation is hurried as well."
             )
+
+
+def _of_the_clock() -> Iterable[str]:
+    """A clock that is wrong. What depends on the time is done by the providers' one."""
+    ahead = clock.ahead()
+    if ahead:
+        direction = "ahead of" if ahead > timedelta(0) else "behind"
+        yield (
+            f"The clock of this machine is {readable(abs(ahead))} {direction} that of the providers, whose time counts here. Set it right: "
+            "whatever else compares times on this machine is wrong by as much."
+        )
 
 
 def _seen(rotated: Iterable[Rotated], state: State, *, staged: bool) -> drift.Seen:

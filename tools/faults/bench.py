@@ -200,8 +200,8 @@ class Bench:
         self.generation = generation
         self.note_value()
 
-    def up(self, *, blow: Blow = Blow.NONE) -> Run:
-        """`pulumi up`. Nothing of it is left when it returns, but for what a kill of the engine alone leaves alive.
+    def up(self, *arguments: str, blow: Blow = Blow.NONE) -> Run:
+        """`pulumi up`, with these arguments. Nothing of it is left when it returns, but for what a kill of the engine alone leaves alive.
 
         Raises:
             EndedError: The harness is being ended.
@@ -210,7 +210,7 @@ class Bench:
         log = self.stage.directory / "up.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                UP,
+                (*UP, *arguments),
                 cwd=self.stage.program_directory,
                 env={**self.stage.environment, "ROTATION_HTTP_TIMEOUT": HTTP_TIMEOUT},
                 stdin=subprocess.DEVNULL,
