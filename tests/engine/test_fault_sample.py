@@ -15,11 +15,11 @@ CELLS = 1
 
 def test_a_sample_of_the_fault_matrix_holds(tmp_path: Path, measured: Callable[[str], None]) -> None:
     seed = random.SystemRandom().randrange(2**32)
-    told = f"again: python -m tools.faults --secrets {SECRET} --sample {CELLS} --seed {seed}"
+    told = f"again: python -m tools.faults --scenarios {SECRET} --sample {CELLS} --seed {seed}"
     found = []
     with bench(tmp_path / "workspace", SECRET) as made:
         mark = made.newest_request()
-        made.deploy(2)
+        made.deploy()
         wanted = trial.shape(made.inspect())
         chosen = sample(cells(positions(requests(made.requests(after=mark)))), CELLS, seed=seed)
         for cell in chosen:

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from tools.faults.bench import HTTP_TIMEOUT, SECRETS, SETTINGS
+from tools.faults.bench import HTTP_TIMEOUT, SETTINGS
 from tools.faults.kinds import KINDS, Blow
+from tools.faults.scenarios import SCENARIOS
 from tools.faults.trial import Outcome, Result
 
 # Measured apart, on 2026-11-26 with CLI 3.256.0 and pulumi-github 6.15.0; a change of either is a reason to look again.
@@ -122,7 +123,7 @@ def _what_was_run(results: Sequence[Result], whole: Mapping[str, int]) -> list[s
         f"stack's settings were the defaults but for {settings}",
         f"and `ROTATION_HTTP_TIMEOUT={HTTP_TIMEOUT}`.",
         "",
-        f"Not run at all: {', '.join(name for name in SECRETS if name not in secrets) or 'nothing'}. Not among what this harness can run:",
+        f"Not run at all: {', '.join(name for name in SCENARIOS if name not in secrets) or 'nothing'}. Not among what this harness can run:",
         "`STRIPE_API_KEY`, which a person rolls in Stripe's Dashboard; several secrets at once; a first deployment; the strategies `reset`,",
         "`reprovision` and `rollout: staged`.",
     ]
