@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write_document(options: argparse.Namespace, results: Results) -> None:
     path = options.document or DOCUMENT
-    path.write_text(document.write(results.read(), whole=results.whole()))
+    path.write_text(document.write(results.read(), rows=results.rows()))
     print(f"written: {path}")
 
 
@@ -162,7 +162,7 @@ class Harness:
                 with self._lock:
                     self._snapshots[scenario.name] = found
                     whole = len(cells(found.positions))
-                    self._results.note_whole(scenario.name, whole)
+                    self._results.note_rows(scenario.name, found.positions)
                     print(
                         f"{scenario.name}: {len(found.positions)} requests, {whole} cells, {found.seconds:.0f} s undisturbed",
                         flush=True,

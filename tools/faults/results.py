@@ -1,8 +1,11 @@
-"""The file of results, one cell a line, and how many cells there are in all."""
+"""The file of results, one cell a line, and the rows of the whole matrix."""
 
 import json
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
+from tools.faults.recording import Phase, Position
 from tools.faults.trial import Result
 
 
@@ -11,7 +14,7 @@ class Results:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "results.jsonl"
-        self._whole = directory / "whole.json"
+        self._rows = directory / "rows.json"
 
     def read(self) -> list[Result]:
         """Every result, oldest first."""
@@ -26,11 +29,16 @@ class Results:
         """Forgets every result."""
         self.path.unlink(missing_ok=True)
 
-    def whole(self) -> dict[str, int]:
-        """How many cells the whole matrix of each scenario has, as far as it was recorded."""
-        found: dict[str, int] = json.loads(self._whole.read_text()) if self._whole.exists() else {}
-        return found
+    def rows(self) -> dict[str, list[Position]]:
+        """The requests of each scenario's undisturbed rotation, as far as it was recorded."""
+        if not self._rows.exists():
+            return {}
+        return {
+            name: [Position(**{**each, "phase": Phase(each["phase"])}) for each in listed]
+            for name, listed in json.loads(self._rows.read_text()).items()
+        }
 
-    def note_whole(self, scenario: str, count: int) -> None:
-        """Keeps that."""
-        self._whole.write_text(json.dumps({**self.whole(), scenario: count}))
+    def note_rows(self, scenario: str, positions: Iterable[Position]) -> None:
+        """Keeps those of one scenario."""
+        known = json.loads(self._rows.read_text()) if self._rows.exists() else {}
+        self._rows.write_text(json.dumps({**known, scenario: [asdict(each) for each in positions]}, indent=1))
