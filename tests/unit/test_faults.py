@@ -330,7 +330,7 @@ def test_the_document_has_a_mark_for_every_cell_and_names_what_is_broken() -> No
     assert f"| DATABASE_URL | that secret alone, with the defaults | 0 of {len(cells(found()[:1]))} |" in written
     assert "not recorded" in written
     assert f"{len(found()) - 1} of its {len(found())} requests have met no fault yet." in written
-    assert f"of {len({each.sort for each in cells(found())})} sorts 1 was run" in written
+    assert f"Of {len({each.sort for each in cells(found())})} sorts 1 was run" in written
     assert "abc (4 cells), def+ (1 cell)" in written
     assert "Had to be ended by Ctrl-C, 1 cell: " in written
 
