@@ -32,7 +32,7 @@ class Kind:
         name: Its heading.
         fault: What the sandbox is told to do, less what it is to do it to.
         blow: What else happens.
-        writes_only: Where a request that only reads would be answered, or not, in the same way by another kind.
+        writes_only: Where a request that only reads would be answered, or not, in the same way by another kind (`plan.cells`).
         about: One line for the document.
     """
 

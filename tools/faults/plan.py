@@ -1,11 +1,12 @@
 """Which cells there are, in which order, and which of them may share a rotation. Pure."""
 
+import itertools
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.faults.kinds import KINDS, LASTING, Blow, Kind
-from tools.faults.recording import Position
+from tools.faults.recording import Phase, Position
 
 COMPANY = 8
 """Cells at most that share a rotation."""
@@ -34,13 +35,18 @@ def cells(positions: Iterable[Position], kinds: Sequence[Kind] = KINDS, *, scena
     """Every cell, the telling ones first: writes before reads, and kinds in the order in which they are given.
 
     Left out is what makes no sense: to carry out a mere read and lose its answer is to lose the answer, and no plugin or check is at work
-    yet while the program plans.
+    yet while the program plans. Whoever only reads is killed at the first read after a write: probes and verifications begin so.
     """
+    positions = list(positions)
+    begins = [
+        before.writes and not position.writes and position.phase in {Phase.MINT, Phase.PROVE}
+        for before, position in itertools.pairwise([*positions[:1], *positions])
+    ]
     found = [
         Cell(position=position, kind=kind, scenario=scenario)
-        for position in positions
+        for position, begin in zip(positions, begins, strict=True)
         for kind in kinds
-        if position.writes or not kind.writes_only
+        if position.writes or not kind.writes_only or (begin and kind.blow is not Blow.NONE)
         if kind.blow is Blow.NONE or not position.before_minting
     ]
     rank = {kind.name: number for number, kind in enumerate(kinds)}
