@@ -41,7 +41,7 @@ SETTINGS = {
 }
 SANDBOX_OPTIONS = ("--check-interval", "0.3", "--restart-backoff", "0.2")
 HTTP_TIMEOUT = "5"  # seconds: ROTATION_HTTP_TIMEOUT
-PATIENCE = 150.0  # seconds after which somebody who waits for a `pulumi up` that says nothing presses Ctrl-C
+PATIENCE = 150.0  # seconds; more where an undisturbed rotation takes more than a quarter of that
 REDEPLOYED = 40.0  # seconds for machines to be free and healthy
 GRACE = 30.0  # seconds between the first and the second Ctrl-C, and the kill after that
 SCAN = 8  # characters: shorter ones are no secrets
@@ -90,6 +90,7 @@ class Bench:
         generation: The one that is settled; 0 before the first deployment.
         prepared: Whether everything is set for the next generation, so that only `pulumi up` is missing.
         handed_in: The values of that generation that no API mints.
+        patience: Seconds after which somebody who waits for a `pulumi up` that says nothing presses Ctrl-C.
         values: Every value that has been delivered so far, and the operator's tokens: what must be found nowhere in plaintext.
     """
 
@@ -99,6 +100,7 @@ class Bench:
     generation: int = 0
     prepared: bool = False
     handed_in: dict[str, str] = field(default_factory=dict)
+    patience: float = PATIENCE
     values: set[str] = field(default_factory=set)
 
     @property
@@ -296,7 +298,7 @@ class Bench:
                     if not struck and any(self.hits()):
                         self._strike(process, blow)
                         struck = True
-                    if time.monotonic() - began > PATIENCE + pressed * GRACE:
+                    if time.monotonic() - began > self.patience + pressed * GRACE:
                         pressed += 1
                         _signal(process, signal.SIGINT if pressed < 3 else signal.SIGKILL)  # noqa: PLR2004 - twice, then the end
                     time.sleep(0.05 if struck else 0.2)  # a request is held up for longer than that

@@ -25,7 +25,7 @@ from typing import Any
 
 from sandbox.world import PORTS, PORTS_VARIABLE, World
 from tools.faults import trial
-from tools.faults.bench import ENDING, SANDBOX_OPTIONS, Bench, EndedError, bench
+from tools.faults.bench import ENDING, PATIENCE, SANDBOX_OPTIONS, Bench, EndedError, bench
 from tools.faults.recording import Phase, Position, positions, requests
 from tools.faults.scenarios import SCENARIOS, Scenario
 from tools.workspace import CHECKOUT, PROGRAM, FailedError, Workspace
@@ -81,6 +81,7 @@ class Snapshot:
                     generation=self.generation,
                     prepared=True,
                     handed_in={**self.handed_in},
+                    patience=max(PATIENCE, 4 * self.seconds),
                     values={*self.values},
                 )
         finally:
