@@ -35,7 +35,8 @@ MEANINGS = {
     Outcome.NEXT_UP: "it failed, and the next plain `pulumi up` finished the rotation",
     Outcome.AFTER_CANCEL: "the same, after `pulumi cancel` for the lock of the killed engine",
     Outcome.AFTER_REFRESH: "the same, and `pulumi refresh --clear-pending-creates` took a note of the engine off (README)",
-    Outcome.HUNG: "it did not end by itself within two and a half minutes (or four times as long as undisturbed); after Ctrl-C the next plain `pulumi up` finished",
+    Outcome.HUNG: "it did not end by itself within two and a half minutes, or four times as long as undisturbed; after Ctrl-C the next plain "
+    "`pulumi up` finished",
     Outcome.NOT_HIT: "the request was not made in that run; says nothing",
     Outcome.BROKEN: "an invariant was violated, or the rotation could not be finished so: see below",
 }
