@@ -212,6 +212,8 @@ class Bench:
             if secret == SENDER:
                 self.handed_in[secret] = f"Molecule AI <hello-{generation}@moleculesai.app>"
             elif secret == STRIPE_KEY:
+                if self.generation:
+                    self.stage.stripe("expire-key")  # of three keys nobody rotates
                 self.handed_in[secret] = self.stage.stripe("roll-key", "--expires-in", "86400")
             elif secret == WEBHOOK and self.scenario.settings.get("stripeWebhookSecret") == "supplied":
                 self.handed_in[secret] = self.stage.stripe("roll-webhook-secret")
