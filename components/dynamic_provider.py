@@ -60,8 +60,8 @@ def _end_with(pipe: int) -> None:
     """Waits until nobody reads a pipe that this process writes to, and ends the process as `kill -9` would: no way back is taken."""
     poll = select.poll()
     poll.register(pipe, 0)  # what tells of the end is told unasked
-    poll.poll()
-    os._exit(1)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll()):
+        os._exit(1)
 
 
 def integer(value: object) -> int:
