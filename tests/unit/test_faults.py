@@ -172,7 +172,7 @@ def test_a_sort_that_was_run_already_waits_for_the_others() -> None:
     assert {cell.sort for cell in cover(everything, seed=1, covered=done)[: len(rest)]} == rest
 
 
-def cell(label: str, kind: str = "500", scenario: str = "a") -> Cell:
+def cell(label: str, kind: str = "500", scenario: str = "a", *, writes: bool = True) -> Cell:
     position = Position(
         provider="fly",
         method="GET",
@@ -180,24 +180,45 @@ def cell(label: str, kind: str = "500", scenario: str = "a") -> Cell:
         label=label,
         nth=1,
         of=1,
-        writes=True,
+        writes=writes,
         before_minting=False,
         phase=Phase.MINT,
     )
     return Cell(position=position, kind=next(each for each in KINDS if each.name == kind), scenario=scenario)
 
 
-def test_cells_whose_faults_were_always_absorbed_share_a_rotation() -> None:
-    absorbed = {("500", "one"): True, ("timeout", "two"): True, ("500", "never"): False, ("503 lasting", "two"): True}
+def test_cells_whose_faults_are_likely_to_be_absorbed_share_a_rotation() -> None:
+    absorbed = {
+        ("500", "one"): True,
+        ("timeout", "two"): True,
+        ("500", "never"): False,
+        ("500", "doubtful"): True,
+        ("503", "doubtful"): False,
+        ("401", "odd"): True,
+    }
     others = [
         cell("one", "timeout"),  # the same request: the repetition after one fault would shift the other
-        cell("two", "timeout"),
+        cell("two", "503"),  # another fault that is borne by asking again
         cell("two", "timeout", scenario="b"),
         cell("two", "503 lasting"),
+        cell("two", "401"),
         cell("never"),
+        cell("never", "429"),
+        cell("doubtful", "429"),
+        cell("doubtful"),
         cell("unknown"),
+        cell("read", "timeout", writes=False),
+        cell("refused", "403", writes=False),
+        cell("odd", "401"),
     ]
-    assert company(cell("one"), others, absorbed) == [cell("one"), cell("two", "timeout")]
+    shared = company(cell("one"), others, absorbed)
+    assert [(each.position.label, each.kind.name) for each in shared] == [
+        ("one", "500"),
+        ("two", "503"),
+        ("doubtful", "500"),
+        ("read", "timeout"),
+        ("odd", "401"),
+    ]
     assert company(cell("never"), others, absorbed) == [cell("never")]
     assert company(cell("unknown"), others, absorbed) == [cell("unknown")]
 

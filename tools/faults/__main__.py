@@ -121,6 +121,7 @@ class Harness:
         self._in_use: set[str] = set()
         self._trouble: dict[str, int] = {}
         self._absorbed: dict[tuple[str, str], bool] = {}
+        self._refuted: dict[tuple[str, str], bool] = {}
         for each in results.read():
             self._learn(each)
 
@@ -253,6 +254,7 @@ class Harness:
                 ]
                 self._todo = [*again, *self._todo]
                 self._alone |= {_key(cell) for cell in again}
+                self._doubt(again)
                 if results[0].outcome is Outcome.BROKEN:
                     rows = "; ".join(f"{each.row}: {each.kind}" for each in results)
                     results = [replace(results[0], row=f"together: {rows}", kind="several")]
@@ -280,7 +282,15 @@ class Harness:
     def _learn(self, result: Result) -> None:
         key = result.kind, result.row.partition(" #")[0]
         if result.outcome is not Outcome.NOT_HIT:
-            self._absorbed[key] = result.outcome is Outcome.ABSORBED and self._absorbed.get(key, True)
+            # One that was not absorbed in company may be absorbed alone, and then it is not the one to blame.
+            before = self._refuted.get(key, False)
+            self._refuted[key] = before or result.outcome is not Outcome.ABSORBED
+            self._absorbed[key] = not self._refuted[key]
+
+    def _doubt(self, cells: list[Cell]) -> None:
+        """What was not absorbed in company is not tried so again, until it is known better."""
+        for cell in cells:
+            self._absorbed.setdefault((cell.kind.name, cell.position.label), False)
 
     def _note_trouble(self, name: str, error: Exception) -> None:
         with self._lock:

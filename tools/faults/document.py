@@ -149,8 +149,8 @@ def _meanings(results: Sequence[Result]) -> list[str]:
         if outcome is Outcome.ABSORBED:
             lines.append(f"| {MARKS[outcome]} | {MEANINGS[outcome]} | {count - shared} |")
             lines.append(
-                f"| {SHARED} | the same, in a rotation that up to {COMPANY} requests shared which each met a fault of a sort that was absorbed "
-                f"alone every time before; what is not absorbed so is run alone | {shared} |"
+                f"| {SHARED} | the same, in a rotation in which up to {COMPANY} requests met a fault each, and all were absorbed; "
+                f"where not all are, each is run alone | {shared} |"
             )
         else:
             lines.append(f"| {MARKS[outcome]} | {MEANINGS[outcome]} | {count} |")

@@ -5,7 +5,7 @@ import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tools.faults.kinds import KINDS, LASTING, Blow, Kind
+from tools.faults.kinds import KINDS, LASTING, TRANSIENT, Blow, Kind
 from tools.faults.recording import Phase, Position
 
 COMPANY = 8
@@ -77,15 +77,20 @@ def cover(found: Sequence[Cell], *, seed: int, covered: Collection[tuple[str, st
     return [cell for _, _, cell in sorted(ranked, key=lambda each: each[:2])]
 
 
-def absorbed_before(cell: Cell, absorbed: Mapping[tuple[str, str], bool]) -> bool:
-    """Whether a cell may share a rotation: its fault passes by itself, and was absorbed each time it hit such a request.
+def may_share(cell: Cell, absorbed: Mapping[tuple[str, str], bool]) -> bool:
+    """Whether a cell is worth a try in a rotation that others share: its fault passes by itself, and will be absorbed as far as one can tell.
 
     Args:
         cell: The cell.
         absorbed: By kind and label of the request, whether every cell so far was absorbed.
     """
-    passing = cell.kind.blow is Blow.NONE and cell.kind.fault.get("count", 1) < LASTING
-    return passing and absorbed.get((cell.kind.name, cell.position.label), False)
+    if cell.kind.blow is not Blow.NONE or cell.kind.fault.get("count", 1) >= LASTING:
+        return False
+    label = cell.position.label
+    if (known := absorbed.get((cell.kind.name, label))) is not None:
+        return known
+    alike = [absorbed[kind, label] for kind in TRANSIENT if (kind, label) in absorbed]
+    return cell.kind.name in TRANSIENT and (all(alike) if alike else not cell.position.writes)
 
 
 def company(first: Cell, others: Iterable[Cell], absorbed: Mapping[tuple[str, str], bool]) -> list[Cell]:
@@ -94,13 +99,13 @@ def company(first: Cell, others: Iterable[Cell], absorbed: Mapping[tuple[str, st
     Each has requests of its own: a repetition after one fault would shift the count of another.
     """
     found = [first]
-    if not absorbed_before(first, absorbed):
+    if not may_share(first, absorbed):
         return found
     patterns = {_pattern(first)}
     for cell in others:
         if len(found) == COMPANY:
             break
-        if cell.scenario == first.scenario and _pattern(cell) not in patterns and absorbed_before(cell, absorbed):
+        if cell.scenario == first.scenario and _pattern(cell) not in patterns and may_share(cell, absorbed):
             patterns.add(_pattern(cell))
             found.append(cell)
     return found
