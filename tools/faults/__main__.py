@@ -244,7 +244,7 @@ class Harness:
 
     def _note(self, taken: list[Cell], results: list[Result], printed: str) -> None:
         today = datetime.now(UTC).date().isoformat()
-        results = [replace(each, revision=self._revision, date=today) for each in results]
+        results = [replace(each, revision=self._revision, date=today, copied=True) for each in results]
         with self._lock:
             self._trouble.pop(taken[0].scenario, None)
             if len(taken) > 1:

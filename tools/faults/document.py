@@ -122,6 +122,7 @@ def _what_was_run(results: Sequence[Result], matrix: Mapping[str, Sequence[Cell]
     shown = ", ".join(f"{revision} ({_cells(count)})" for revision, count in revisions.items())
     settings = ", ".join(f"`{key}: {value}`" for key, value in SETTINGS.items())
     run = {(each.secret, each.row, each.kind) for each in results if each.outcome is not Outcome.NOT_HIT}
+    copied = sum(each.copied for each in results)
     everything = [cell for listed in matrix.values() for cell in listed]
     sorts = {cell.sort for cell in everything}
     covered = {cell.sort for cell in everything if (cell.scenario, *cell.key) in run}
@@ -137,7 +138,8 @@ def _what_was_run(results: Sequence[Result], matrix: Mapping[str, Sequence[Cell]
         "Two machines of the control plane ran, two of tenants where tenants hold the secret, and the stack's settings were the",
         "defaults but for",
         settings,
-        f"and `ROTATION_HTTP_TIMEOUT={HTTP_TIMEOUT}`. Each cell began with a copy of one sandbox in which nothing but `pulumi up` was missing.",
+        f"and `ROTATION_HTTP_TIMEOUT={HTTP_TIMEOUT}`. {_cells(copied)} began with a copy of one sandbox in which nothing but `pulumi up` was missing,",
+        f"{_cells(len(results) - copied)} where the cell before had ended.",
     ]
 
 

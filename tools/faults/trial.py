@@ -59,6 +59,7 @@ class Result:
         revision: Of the program.
         date: Of the run.
         together: How many cells shared the rotation; 1 for none but this.
+        copied: Whether it began with a copy of the snapshot, and not where the cell before had ended.
     """
 
     secret: str
@@ -72,6 +73,7 @@ class Result:
     revision: str = ""
     date: str = ""
     together: int = 1
+    copied: bool = False
 
     def line(self) -> str:
         """As a line of the file of results."""
