@@ -138,7 +138,7 @@ def _what_was_run(results: Sequence[Result], matrix: Mapping[str, Sequence[Cell]
         "Two machines of the control plane ran, two of tenants where tenants hold the secret, and the stack's settings were the",
         "defaults but for",
         settings,
-        f"and `ROTATION_HTTP_TIMEOUT={HTTP_TIMEOUT}`. {_cells(copied)} began with a copy of one sandbox in which nothing but `pulumi up` was missing,",
+        f"and `ROTATION_HTTP_TIMEOUT={HTTP_TIMEOUT}`. {_cells(copied)} began with a copy of one sandbox in which only `pulumi up` was missing,",
         f"{_cells(len(results) - copied)} where the cell before had ended.",
     ]
 
