@@ -15,12 +15,12 @@ KNOWN = """\
 - **GitHub never answers the write of an Actions secret.** pulumi-github has no setting for how long it waits, and ignores `customTimeouts`
   ("Resource does not support customTimeouts"). `pulumi up` says `updating` for 20 minutes and then fails by itself; the next one finished.
   Ctrl-C once does not help, twice does. Nothing is broken meanwhile: Fly has the new value, GitHub the old one, and both work.
-- **`kill -9` of the engine** ends the plugin that mints, delivers and revokes in the same moment (`components/dynamic_provider.py`; each cell with
-  `kill-engine` looks whether it did), and a check that is under way ends, too: in the 22 seconds after a kill at the write of Fly's secrets, and
-  after one at the creation of the disposable org, nothing more was asked of any provider. So nobody writes beside the next `pulumi up`, but
-  for the request that was under way. The language host, the command plugin and pulumi-github stay, idle, with the operator's tokens in their
-  environment, until somebody ends them (`pkill -f pulumi-language-python`, `pkill -f pulumi-resource-`, where no other `pulumi up` runs). Not
-  measured on Windows, where the plugin does not notice.
+- **`kill -9` of the engine** ends the plugin that mints, delivers and revokes in the same moment (`components/dynamic_provider.py`; each
+  cell with `kill-engine` looks whether it did), and a check that is under way ends, too: in the 22 seconds after a kill at the write of
+  Fly's secrets, and after one at the creation of the disposable org, nothing more was asked of any provider. So nobody writes beside the next
+  `pulumi up`, but for the request that was under way. The language host, the command plugin and pulumi-github stay, idle, with the operator's
+  tokens in their environment, until somebody ends them (`pkill -f pulumi-language-python`, `pkill -f pulumi-resource-`, where no other
+  `pulumi up` runs). Not measured on Windows, where the plugin does not notice.
 - **An interrupted create** (a check whose engine was killed) stays as a note in the state, about which every `pulumi up` warns, until
   `pulumi refresh --clear-pending-creates --yes --skip-preview`. Everything works with the note.\
 """
