@@ -61,7 +61,7 @@ def sample(found: Sequence[Cell], count: int, *, seed: int) -> list[Cell]:
 def cover(found: Sequence[Cell], *, seed: int, covered: Collection[tuple[str, str, str, str]] = ()) -> list[Cell]:
     """All of the cells, one of each sort before the second of any.
 
-    Within a round writes come before reads, and chance decides beside that; the same order for the same seed and the same cells.
+    Within a round chance decides; the same order for the same seed and the same cells.
 
     Args:
         found: The cells.
@@ -73,8 +73,8 @@ def cover(found: Sequence[Cell], *, seed: int, covered: Collection[tuple[str, st
     ranked = []
     for cell in shuffled:
         rank = rounds[cell.sort] = rounds.get(cell.sort, 0) + 1
-        ranked.append((rank, not cell.position.writes, cell))
-    return [cell for _, _, cell in sorted(ranked, key=lambda each: each[:2])]
+        ranked.append((rank, cell))
+    return [cell for _, cell in sorted(ranked, key=lambda each: each[0])]
 
 
 def may_share(cell: Cell, absorbed: Mapping[tuple[str, str], bool]) -> bool:

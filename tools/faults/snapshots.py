@@ -30,7 +30,14 @@ from tools.faults.recording import Phase, Position, positions, requests
 from tools.faults.scenarios import SCENARIOS, Scenario
 from tools.workspace import CHECKOUT, PROGRAM, FailedError, Workspace
 
-MADE_OF = (*PROGRAM, "sandbox", "tools")
+# What runs in a sandbox, and what leads to its state; not what is done to it afterwards.
+MADE_OF = (
+    *PROGRAM,
+    "sandbox",
+    "tools/engine",
+    "tools/workspace.py",
+    *(f"tools/faults/{name}.py" for name in ("bench", "recording", "scenarios", "snapshots")),
+)
 STARTS = 3  # tries: a port of a stopped sandbox may be another program's for a moment
 
 
