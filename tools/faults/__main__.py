@@ -172,14 +172,16 @@ class Harness:
     def _chosen(self) -> list[Cell]:
         names = self._options.kinds
         kinds = [kind for kind in KINDS if not names or kind.name in names]
-        known = {(each.secret, each.row, each.kind) for each in self._results.read()}
+        results = self._results.read()
+        known = {(each.secret, each.row, each.kind) for each in results}
+        hit = {(each.secret, each.row, each.kind) for each in results if each.outcome is not Outcome.NOT_HIT}
         found: list[Cell] = []
         covered = []
         for name in self._options.scenarios:
             if name not in self._snapshots:
                 continue
             every = cells(self._snapshots[name].positions, kinds, scenario=name)
-            covered += [cell.sort for cell in every if (name, *cell.key) in known]
+            covered += [cell.sort for cell in every if (name, *cell.key) in hit]
             left = [
                 cell
                 for cell in every
