@@ -21,8 +21,8 @@ test: engine environment sandbox-environment ## all tests
 bench: engine environment sandbox-environment ## how long a leaked token stays good, beside a routine rotation
 	@$(DEV) -m tools.bench leaked
 
-faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (about a day; goes on where it stopped)
-	@$(DEV) -m tools.faults --workers $${FAULT_WORKERS:-2} --document docs/fault-matrix.md
+faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (many hours; goes on where it stopped)
+	@$(DEV) -m tools.faults --cover --workers $${FAULT_WORKERS:-4} --document docs/fault-matrix.md
 
 sequences: engine environment sandbox-environment ## random sequences of bumps, faults, crashes, ways back and partial updates: N=20 SEED=7 SECRETS=NAME,NAME
 	@$(DEV) -m tools.sequences --runs $${N:-10} $${SEED:+--seed "$$SEED"} $${SECRETS:+--secrets "$$SECRETS"}
