@@ -46,6 +46,7 @@ class Progress:
         has_revocation: Whether there is a revocation in the state.
         revoked_for: The `verified_at` that the last revocation was about; "" for none.
         also: The unmanaged credentials that the last revocation was told to revoke.
+        issuer: Who minted the current one, as `kind` and `settings`; empty for nobody.
     """
 
     current: int = 0
@@ -64,6 +65,7 @@ class Progress:
     has_revocation: bool = False
     revoked_for: str = ""
     also: tuple[str, ...] = ()
+    issuer: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprints(self) -> dict[int, str]:
@@ -108,6 +110,21 @@ class AppInState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decommissioned:
+    """A secret whose decommissioning is over.
+
+    Attributes:
+        about: Which turn of its credential that was about.
+        revoked: The names of the credentials that it ended.
+        alive: Those that only their provider can end, and that it accepted still.
+    """
+
+    about: str
+    revoked: tuple[str, ...] = ()
+    alive: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class State:
     """What a stack has deployed last.
 
@@ -115,12 +132,14 @@ class State:
         progress: Of every secret.
         apps: The Fly apps that got secrets.
         tenants: For every app of tenants, the values that its machines were given, by variable. Secret.
+        decommissioned: Every secret whose decommissioning is over.
         outputs: Of the stack, of the last update that succeeded.
     """
 
     progress: Mapping[str, Progress] = field(default_factory=dict)
     apps: Mapping[str, AppInState] = field(default_factory=dict)
     tenants: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    decommissioned: Mapping[str, Decommissioned] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def of(self, secret: str) -> Progress:

@@ -77,6 +77,7 @@ class Settings:
     mail_timeout: int
     database_timeout: int
     revocation_timeout: int
+    protect: bool
 
 
 def load(
@@ -202,6 +203,7 @@ def load(
         checkout_return_url=get("checkoutReturnUrl") or "",
         rollout=chosen["rollout"],
         max_unavailable=unavailable or 1,
+        protect=get("protect") == "true",
         **{field: timeouts[key] for key, field in TIMEOUTS.items()},
     )
 
@@ -373,6 +375,44 @@ def unmanaged_to_revoke(raw: object, *, rotated: Collection[str]) -> dict[str, l
             )
         ids[str(name)] = sorted({str(each) for each in listed})
     return ids
+
+
+def decommissioned(
+    raw: object, *, managed: Collection[str], not_managed: Mapping[str, str], rotated: Collection[str]
+) -> list[str]:
+    """The names of the secrets that are to be ended.
+
+    Args:
+        raw: The config key `decommission`.
+        managed: Names that can be rotated.
+        not_managed: Names of the map that cannot, with the reason.
+        rotated: Names that `rotations` lists.
+
+    Raises:
+        RefusedError: With every entry that is wrong.
+    """
+    if not isinstance(raw, list) or not all(isinstance(each, str) for each in raw):
+        raise RefusedError(
+            f"The config key `decommission` is {raw!r}; it has to be a list of names of secrets.",
+            next_step="pulumi config set --plaintext --path 'decommission[0]' NAME",
+        )
+    errors: list[RefusedError] = []
+    for number, name in enumerate(raw):
+        off = f"pulumi config rm --path 'decommission[{number}]'"
+        if name in not_managed:
+            errors.append(RefusedError(f"{name} cannot be decommissioned here: {not_managed[name]}", next_step=off))
+        elif name not in managed:
+            errors.append(RefusedError(_unknown("decommission", name, managed).happened, next_step=off))
+        elif name in rotated:
+            errors.append(
+                RefusedError(
+                    f"`decommission` lists {name}, which `rotations` lists, too: it cannot be rotated and ended at once.",
+                    next_step=f"{off} to keep it, or {_remove('rotations', name)} to end it.",
+                )
+            )
+    if errors:
+        raise refusals(errors)
+    return sorted({*raw})
 
 
 def assert_configured(secrets: Iterable[Secret]) -> None:

@@ -21,7 +21,7 @@ class Attempt:
 
     Attributes:
         app: Its app.
-        values: The secrets that are written. Secret.
+        values: The secrets that are written, None for one that is unset. Secret.
         previous: Those before, as far as they are known. Secret.
         dead: The names of those whose value before is dead.
         held_before: The names of the secrets that the app had.
@@ -31,7 +31,7 @@ class Attempt:
     """
 
     app: str
-    values: Mapping[str, str] = field(repr=False)
+    values: Mapping[str, str | None] = field(repr=False)
     previous: Mapping[str, str] = field(default_factory=dict, repr=False)
     dead: frozenset[str] = frozenset()
     held_before: frozenset[str] = frozenset()
@@ -47,7 +47,9 @@ class Attempt:
     @property
     def names(self) -> str:
         """The names of the secrets."""
-        return ", ".join(sorted(self.values))
+        return ", ".join(
+            name if self.values[name] is not None else f"{name} (to be unset)" for name in sorted(self.values)
+        )
 
     @property
     def restored(self) -> dict[str, str | None]:

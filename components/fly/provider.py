@@ -11,6 +11,7 @@ The dotted names of this module and its class are kept in the state of every sta
 | counter back to the verified generation | update: brings its value back |
 | value changed by hand | update: writes again |
 | secret no longer managed | update: nothing |
+| secret decommissioned | update: unsets it, rolls out, or rolls back; `rollout: staged`: nothing |
 | settings of the rollout, of rows or of ways back changed | nothing |
 | delete | nothing: the app keeps its secrets |
 """
@@ -43,7 +44,8 @@ class AppSecretsProvider(Provider):
     """The managed secrets of one Fly app: one write and one rolling restart, however many change."""
 
     def create(self, props: Properties) -> CreateResult:
-        return CreateResult(props["app"], self._deliver(props, olds={}, changed=_values(props)))
+        changed = {**_values(props), **dict.fromkeys(_to_unset({}, props))}
+        return CreateResult(props["app"], self._deliver(props, olds={}, changed=changed))
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
         staged = _olds.get("staged") or {}
@@ -53,6 +55,9 @@ class AppSecretsProvider(Provider):
             changes=rolls_out
             or len(waiting) < len(staged)
             or _olds["names"] != _news["names"]
+            or bool(_to_unset(_olds, _news))
+            # One that is no longer named is forgotten.
+            or not set(_olds.get("gone") or ()) <= set(_news.get("unset") or ())
             or bool(self._changed(_olds, _news))
         )
 
@@ -60,7 +65,9 @@ class AppSecretsProvider(Provider):
         changed = {*self._changed(_olds, _news)}
         if not _is_staged(_news):
             changed |= self._waiting(_olds).keys() & set(_news["names"])
-        return UpdateResult(self._deliver(_news, olds=_olds, changed={name: _news[name] for name in sorted(changed)}))
+        written: dict[str, str | None] = {name: _news[name] for name in sorted(changed)}
+        written |= dict.fromkeys(_to_unset(_olds, _news))
+        return UpdateResult(self._deliver(_news, olds=_olds, changed=written))
 
     def _changed(self, olds: Properties, news: Properties) -> list[str]:
         """The managed secrets to write: those with another value, and those of `to_write_again`."""
@@ -92,7 +99,7 @@ class AppSecretsProvider(Provider):
         )
         return {name: staged[name] for name in waiting}
 
-    def _deliver(self, props: Properties, *, olds: Properties, changed: Mapping[str, str]) -> Properties:
+    def _deliver(self, props: Properties, *, olds: Properties, changed: Mapping[str, str | None]) -> Properties:
         finished = integer(olds.get("version") or 0)
         delivery = Delivery(version=finished, digests={}, machines=())
         waiting = self._waiting(olds)
@@ -102,11 +109,13 @@ class AppSecretsProvider(Provider):
         if changed:
             rollout = Rollout(self._client(), props["app"], _policy(props["policy"]), report=_report)
             if _is_staged(props):
-                delivery = replace(rollout.stage(changed), version=finished)
+                staged_values = {name: value for name, value in changed.items() if value is not None}
+                delivery = replace(rollout.stage(staged_values), version=finished)
                 staged = {name: {"before": previous.get(name, ""), "at": delivery.written_at[name]} for name in changed}
                 waiting = {**waiting, **staged}
             else:
-                companions = self._companions(props, changed, previous)
+                values = {name: value for name, value in changed.items() if value is not None}
+                companions = self._companions(props, values, previous)
                 for name, companion in companions.items():
                     if companion.key_before:
                         previous.setdefault(name, companion.key_before)
@@ -123,6 +132,7 @@ class AppSecretsProvider(Provider):
             "version": str(delivery.version),
             "digests": {name: {**(olds.get("digests") or {}), **delivery.digests}[name] for name in props["names"]},
             "staged": {name: entry for name, entry in waiting.items() if name in props["names"]},
+            "gone": sorted(({*(olds.get("gone") or ())} & {*(props.get("unset") or ())}) | {*_to_unset(olds, props)}),
             "delivered_at": {
                 name: moment
                 for name, moment in {**(olds.get("delivered_at") or {}), **dict.fromkeys(changed, now())}.items()
@@ -195,6 +205,13 @@ def _report(line: str) -> None:
 
 def _values(props: Properties) -> dict[str, str]:
     return {name: props[name] for name in props.get("names") or ()}
+
+
+def _to_unset(olds: Properties, news: Properties) -> list[str]:
+    """The secrets that are to be unset and have not been yet. Not where nothing restarts: machines would go on with the values."""
+    return (
+        [] if _is_staged(news) else [name for name in news.get("unset") or () if name not in (olds.get("gone") or ())]
+    )
 
 
 def _is_staged(props: Properties) -> bool:

@@ -447,7 +447,7 @@ class Rollout:
 
     def deliver(
         self,
-        values: Mapping[str, str],
+        values: Mapping[str, str | None],
         *,
         previous: Mapping[str, str],
         finished_version: int,
@@ -457,7 +457,7 @@ class Rollout:
         """Writes `values` and restarts every machine with them.
 
         Args:
-            values: The secrets to write, by name.
+            values: The secrets to write, by name; None unsets one.
             previous: The values before, as far as they are known: what a failed rollout brings back.
             finished_version: The secrets version of the last rollout that finished, 0 for none.
             without_way_back: Names whose value before died when the new one was minted: it is never brought back.
@@ -499,12 +499,12 @@ class Rollout:
             raise self._roll_back(error, attempt) from error
         for companion in companions:
             _finish(companion, attempt)
-        digests = written.digests
-        if not digests.keys() >= values.keys():
+        digests, held = written.digests, [name for name, value in values.items() if value is not None]
+        if not digests.keys() >= set(held):
             digests = {name: secret.digest for name, secret in self._client.list_secrets(self._app).items()}
         return Delivery(
             version=written.version,
-            digests={name: digests[name] for name in values},
+            digests={name: digests[name] for name in held},
             machines=tuple(machine.machine_id for machine in machines),
         )
 

@@ -452,8 +452,7 @@ def test_warnings_of_the_preflight_are_passed_on(said: dict[str, list[str]], mon
 class _Graph:
     """In place of the graph."""
 
-    def __init__(self, _settings: Settings, rotated: Sequence[Rotated], *, operator_environment: object) -> None:
-        del operator_environment
+    def __init__(self, _settings: Settings, rotated: Sequence[Rotated], **_others: object) -> None:
         self.secrets = {each.secret.name: {"generation": each.generation} for each in rotated}
 
 
@@ -462,6 +461,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     outputs: dict[str, Any] = {}
     monkeypatch.setattr(pulumi, "export", outputs.__setitem__)
     monkeypatch.setattr(rotation, "Rotation", _Graph)
+    monkeypatch.setattr(rotation, "Protection", lambda *_, **__: None)
     return outputs
 
 
