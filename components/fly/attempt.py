@@ -66,6 +66,11 @@ class Attempt:
         return sorted(self.values.keys() - self.restored.keys() - self.dead)
 
     @property
+    def become(self) -> str:
+        """What the values have been made."""
+        return "the new value" if any(value is not None for value in self.values.values()) else "unset"
+
+    @property
     def not_moved(self) -> list[str]:
         """The ids of the machines that nobody has touched yet."""
         return [machine.machine_id for machine in self.machines if machine.machine_id not in self.moved]

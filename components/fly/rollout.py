@@ -662,7 +662,7 @@ class Rollout:
                 companions, contact = state_of(second), second.contact or contact
         if attempt.unknown:
             reason = f"the hand-made one before it cannot be read back from Fly; {attempt.who_runs_with_what}"
-            state = f"{', '.join(attempt.unknown)} of {self._app} is already the new value and {reason}"
+            state = f"{', '.join(attempt.unknown)} of {self._app} is already {attempt.become} and {reason}"
         else:
             state = f"{attempt.names} of {self._app} is the new value, and nothing was brought back; {attempt.who_runs_with_what}"
         return OperatorError(
