@@ -1,9 +1,13 @@
 """What all dynamic providers share. Methods of providers get the outputs of the state and the inputs of the program as plain dicts."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pulumi.dynamic import ConfigureRequest, ReadResult, ResourceProvider
 from pulumi.output import Unknown
+
+from components.errors import RefusedError
+from components.http import ApiError
 
 Properties = dict[str, Any]
 
@@ -33,6 +37,25 @@ class Provider(ResourceProvider):
 
     def delete(self, _id: str, _props: Properties) -> None:
         """Nothing: a credential dies by `Revocation` alone, and a location keeps the value that its consumers run with."""
+
+
+def asked(ask: Callable[[], bool]) -> bool:
+    """What a provider answers to a `diff` that has to ask it; False where it does not take the operator's credential.
+
+    The engine calls `diff` in a refresh, too, and gives it the config of the last update: a token in it may be revoked by now, or not be there
+    at all. A refresh decides nothing. In a preview or an update the program has asked before, and has refused to go on if its token is bad.
+
+    Raises:
+        ApiError: There was no answer, or another error.
+    """
+    try:
+        return ask()
+    except RefusedError:
+        return False
+    except ApiError as error:
+        if error.refused:
+            return False
+        raise
 
 
 def integer(value: object) -> int:

@@ -107,9 +107,9 @@ def _end(departure: Departure) -> str:
     )
     _add(
         lines,
-        "no way back",
+        "at risk",
         [
-            f"the stack does not know the value at {each}: it could not be brought back"
+            f"the stack does not know the value at {each}: unlike the others it could not be brought back"
             for each in departure.no_way_back
         ],
     )

@@ -163,4 +163,5 @@ def _app(outputs: Mapping[str, Any]) -> AppInState:
         digests=outputs.get("digests") or {},
         version=int(float(outputs.get("version") or 0)),
         staged={name: str(entry["at"]) for name, entry in (outputs.get("staged") or {}).items()},
+        gone=tuple(outputs.get("gone") or ()),
     )

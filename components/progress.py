@@ -101,12 +101,14 @@ class AppInState:
         digests: Fly's digest of each.
         version: The secrets version of the last rollout that finished; 0 for none.
         staged: For every secret that was only staged, when, by Fly's clock; "" where Fly did not say.
+        gone: The secrets that were unset, because they are, or were to be, decommissioned.
     """
 
     names: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     version: int = 0
     staged: Mapping[str, str] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,6 +116,7 @@ def _decide(
     configuration.assert_configured(rotated)
     configuration.assert_coupled(rotated)
     configuration.assert_no_step_back(generations, state.progress)
+    configuration.assert_not_half_ended(generations, state)
     supplied = supplied_values.values(
         config.get_object("supplied"),
         secrets,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from components.errors import RefusedError, refusals
-from components.progress import Progress
+from components.progress import Progress, State
 from components.secret import LEAKED, ROUTINE, Secret
 
 ROLLING, STAGED = "rolling", "staged"
@@ -460,6 +460,26 @@ def assert_compromised(
         if secret.only_if_compromised
         and progress.get(secret.name, Progress()).verified != generations[secret.name]
         and compromised.get(secret.name) != generations[secret.name]
+    ]
+    if errors:
+        raise refusals(errors)
+
+
+def assert_not_half_ended(requested: Mapping[str, int], state: State) -> None:
+    """Refuses to take back, with the value it had, a secret whose decommissioning was begun: GitHub may have lost it already, or its provider.
+
+    Raises:
+        RefusedError: With every such secret.
+    """
+    gone = {name for app in state.apps.values() for name in app.gone}
+    errors = [
+        RefusedError(
+            f"{name} is listed in `rotations` again, after it was unset to be decommissioned: generation {generation} may be revoked already.",
+            next_step=f"pulumi config set --path 'rotations.{name}' {generation + 1}, so that a new value is delivered everywhere; "
+            "or list it under `decommission` again, and not under `rotations`, to end it.",
+        )
+        for name, generation in requested.items()
+        if name in gone and state.of(name).current == state.of(name).verified == generation
     ]
     if errors:
         raise refusals(errors)

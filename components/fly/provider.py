@@ -19,13 +19,14 @@ The dotted names of this module and its class are kept in the state of every sta
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
 from components import operator_credentials
 from components.clock import now
-from components.dynamic_provider import Properties, Provider, integer, same
+from components.dynamic_provider import Properties, Provider, asked, integer, same
 from components.fly.client import FlyClient
 from components.fly.rollout import (
     Delivery,
@@ -48,18 +49,20 @@ class AppSecretsProvider(Provider):
         return CreateResult(props["app"], self._deliver(props, olds={}, changed=changed))
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
-        staged = _olds.get("staged") or {}
-        waiting = self._waiting(_olds)
-        rolls_out = bool(waiting) and not _is_staged(_news)
-        return DiffResult(
-            changes=rolls_out
-            or len(waiting) < len(staged)
-            or _olds["names"] != _news["names"]
+        changed = (
+            _olds["names"] != _news["names"]
             or bool(_to_unset(_olds, _news))
             # One that is no longer named is forgotten.
             or not set(_olds.get("gone") or ()) <= set(_news.get("unset") or ())
-            or bool(self._changed(_olds, _news))
+            or not all(same(_olds.get(name), _news[name]) for name in _news["names"])
         )
+        return DiffResult(changes=changed or asked(partial(self._drifted, _olds, _news)))
+
+    def _drifted(self, olds: Properties, news: Properties) -> bool:
+        """Whether there is something to do although the values are those of the last delivery."""
+        waiting = self._waiting(olds)
+        rolls_out = bool(waiting) and not _is_staged(news)
+        return rolls_out or len(waiting) < len(olds.get("staged") or {}) or bool(self._changed(olds, news))
 
     def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
         changed = {*self._changed(_olds, _news)}

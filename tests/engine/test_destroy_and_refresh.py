@@ -21,10 +21,15 @@ def destroy(stage: Stage, *arguments: str) -> tuple[int, str]:
     return result.status, one_line(result.output)
 
 
+def known(stage: Stage) -> list[str]:
+    """The resources of the state, apart from the engine's own plugins: it keeps one for a question of the program, and nothing needs it."""
+    return sorted(each["urn"] for each in stage.resources() if not each["type"].startswith("pulumi:providers:"))
+
+
 def test_a_protected_stack_is_destroyed_only_if_that_is_asked_for_and_loses_nothing_then(stage: Stage) -> None:
     stage.configure("protect", "true")
     stage.deploys()
-    value, writes, resources = stage.fly_secret(SECRET), stage.writes(), len(stage.resources())
+    value, writes, resources = stage.fly_secret(SECRET), stage.writes(), known(stage)
 
     for arguments in ((), ("--skip-preview",)):
         status, output = destroy(stage, *arguments)
@@ -32,7 +37,7 @@ def test_a_protected_stack_is_destroyed_only_if_that_is_asked_for_and_loses_noth
         assert "molecule:rotation:Protection::config-key-protect" in output
         assert "because it is protected" in output
         assert "Traceback" not in output
-        assert len(stage.resources()) == resources, "the stack knows all that it knew"
+        assert known(stage) == resources, "the stack knows all that it knew"
 
     assert value in stage.decrypted()
     stage.configure("protect", "false")
@@ -111,15 +116,17 @@ def test_an_operator_token_that_was_rotated_is_not_needed_any_more(stage: Stage,
 
     tokens = another_operator(stage)
 
+    # The engine refreshes with the config of the last update, unless it is told to ask the program: pulumi-github then has the old token.
+    anew = ("--run-program",) if kept_in == "config" else ()
     if kept_in == "config":
         for key, variable in in_config.items():
             operator.set_secret(key, tokens[variable])
     else:
         operator = replace(operator, environment={**stage.environment, **tokens})
-    operator.must("refresh", "--yes", "--stack", STACK)
-    operator.deploys("--refresh")
-    assert operator.preview("--refresh").status == 0
-    operator.assert_no_change()
+    operator.must("refresh", "--yes", "--stack", STACK, *anew)
+    assert operator.preview("--refresh", *anew).status == 0
     operator.set_generation(SECRET, 2)
+    operator.deploys()
     operator.deploys("--refresh")
     operator.assert_settled(2)
+    operator.assert_no_change()

@@ -13,7 +13,7 @@ from components.impact import Departure
 from components.issuers import ISSUERS, Kind
 from components.keyring import Credential
 from components.leaving import Findings, Leaver, examine, leavers, reminders
-from components.progress import Decommissioned, Progress, State
+from components.progress import AppInState, Decommissioned, Progress, State
 from components.secret import Check, FlySecret, Issuer, RepositorySecret, Secret, TenantMachines
 from components.settings import STAGED
 
@@ -359,3 +359,32 @@ def test_what_is_rotated_is_not_ended() -> None:
         listed(["TOKEN"], rotated=["TOKEN"])
     assert "decommission[0]" in refused.value.next_step
     assert "rotations.TOKEN" in refused.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("known", "generation", "refused"),
+    [
+        (progress(1, verified=1), 1, True),
+        (progress(1, verified=1), 2, False),
+        (progress(2, verified=1), 2, False),
+        (progress(2, verified=1), 1, False),
+        (progress(1, verified=0), 1, False),
+        (None, 1, False),
+    ],
+    ids=["as it was", "bumped", "bumped before", "given up after a bump", "never verified", "over and forgotten"],
+)
+def test_what_was_half_ended_comes_back_with_another_value_alone(
+    known: Progress | None,
+    generation: int,
+    refused: bool,  # noqa: FBT001 - a column
+) -> None:
+    state = State(
+        progress={} if known is None else {"TOKEN": known}, apps={"cp": AppInState(gone=("TOKEN",)), "b": AppInState()}
+    )
+    if refused:
+        with pytest.raises(RefusedError, match="after it was unset to be decommissioned") as raised:
+            settings.assert_not_half_ended({"TOKEN": generation, "OTHER": 1}, state)
+        assert f"'rotations.TOKEN' {generation + 1}" in raised.value.next_step
+    else:
+        settings.assert_not_half_ended({"TOKEN": generation, "OTHER": 1}, state)
+    settings.assert_not_half_ended({"TOKEN": generation}, replace(state, apps={}))
