@@ -32,6 +32,8 @@ class Leaver:
         progress: How far it was.
         family: Its credentials at their provider; None without a declaration.
         decommissioned: Whether `decommission` names it.
+        place: Where in that list.
+        unset: The Fly apps that run without it already.
         over: What a decommissioning that is over has done; None where there is none.
     """
 
@@ -40,6 +42,8 @@ class Leaver:
     progress: Progress
     family: Family | None = None
     decommissioned: bool = False
+    place: int = 0
+    unset: frozenset[str] = frozenset()
     over: Decommissioned | None = None
 
     @property
@@ -85,7 +89,7 @@ def leavers(
     state: State,
     *,
     rotated: Collection[str],
-    decommissioned: Collection[str],
+    decommissioned: Mapping[str, int],
     app: str,
     stack: str,
 ) -> list[Leaver]:
@@ -95,7 +99,7 @@ def leavers(
         secrets: The secret map.
         state: What the stack deployed last.
         rotated: The names of those that are rotated.
-        decommissioned: The names that `decommission` lists.
+        decommissioned: The names that `decommission` lists, with their places.
         app: The control plane's app.
         stack: The stack.
     """
@@ -118,6 +122,8 @@ def leavers(
                 progress=progress,
                 family=family,
                 decommissioned=name in decommissioned,
+                place=decommissioned.get(name, 0),
+                unset=frozenset(fly_app for fly_app, known_app in state.apps.items() if name in known_app.gone),
                 over=over,
             )
         )
@@ -176,9 +182,9 @@ def reminders(leaving: Iterable[Leaver]) -> list[str]:
     for leaver in leaving:
         if leaver.over is None:
             continue
+        off = f"pulumi config rm --path 'decommission[{leaver.place}]'"
         said.append(
-            f"{leaver.name} is decommissioned: take it off `decommission` (`pulumi config rm --path 'decommission[…]'`), then `pulumi up`; "
-            "the stack then knows nothing of it."
+            f"{leaver.name} is decommissioned: take it off `decommission` (`{off}`), then `pulumi up`; the stack then knows nothing of it."
         )
         said += [f"{_ends_it(leaver.name, each)}" for each in leaver.over.alive]
     return said
@@ -273,6 +279,7 @@ def _ended(leaver: Leaver, config: ConfigLookup, *, waits: bool) -> Departure:
             "at its locations is somebody else's.",
             next_step=f"take {leaver.name} off `decommission`; unset it by hand if nobody needs it (`fly secrets unset {leaver.name}`).",
         )
+    apps = [each for each in secret.fly if each.app not in leaver.unset]
     endings = []
     ended: set[str] = set()
     for issuer in issuers:
@@ -285,8 +292,8 @@ def _ended(leaver: Leaver, config: ConfigLookup, *, waits: bool) -> Departure:
     return Departure(
         secret=leaver.name,
         decommissioned=True,
-        locations=(*(str(each) for each in secret.fly), *(str(each) for each in secret.repositories)),
-        apps=tuple(each.app for each in secret.fly),
+        locations=(*(str(each) for each in apps), *(str(each) for each in secret.repositories)),
+        apps=tuple(each.app for each in apps),
         credentials=tuple(
             Revoked(credential_id=each.credential_id, name=each.name) for each in alive if each.credential_id in ended
         ),
@@ -297,7 +304,7 @@ def _ended(leaver: Leaver, config: ConfigLookup, *, waits: bool) -> Departure:
         ),
         ending=ending.words,
         without=secret.without,
-        no_way_back=() if leaver.progress.current else tuple(str(each) for each in secret.fly),
+        no_way_back=() if leaver.progress.current else tuple(str(each) for each in apps),
         waits_for_runs=waits and bool(secret.repositories),
         writes=announcement.together([_unset(secret), ending]).writes,
     )

@@ -379,8 +379,8 @@ def unmanaged_to_revoke(raw: object, *, rotated: Collection[str]) -> dict[str, l
 
 def decommissioned(
     raw: object, *, managed: Collection[str], not_managed: Mapping[str, str], rotated: Collection[str]
-) -> list[str]:
-    """The names of the secrets that are to be ended.
+) -> dict[str, int]:
+    """The names of the secrets that are to be ended, each with its place in the list.
 
     Args:
         raw: The config key `decommission`.
@@ -412,7 +412,7 @@ def decommissioned(
             )
     if errors:
         raise refusals(errors)
-    return sorted({*raw})
+    return {name: raw.index(name) for name in raw}
 
 
 def assert_configured(secrets: Iterable[Secret]) -> None:

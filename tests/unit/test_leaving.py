@@ -84,7 +84,8 @@ def progress(*generations: int, **changed: Any) -> Progress:  # noqa: ANN401 - f
 def found(
     state: State, *named: str, rotated: Sequence[str] = (), secrets: Sequence[Secret] = (SECRET,)
 ) -> dict[str, Leaver]:
-    listed = leavers(secrets, state, rotated=rotated, decommissioned=named, app="cp", stack="prod")
+    places = {name: number for number, name in enumerate(named, 3)}
+    listed = leavers(secrets, state, rotated=rotated, decommissioned=places, app="cp", stack="prod")
     return {each.name: each for each in listed}
 
 
@@ -204,6 +205,13 @@ def test_after_a_leak_no_run_is_waited_for(issuer: FakeIssuer) -> None:
     assert not departure.waits_for_runs
 
 
+def test_what_runs_without_it_already_is_not_restarted_again(issuer: FakeIssuer) -> None:
+    issuer.seed("t1", f"{NAME}1")
+    state = State(progress={"TOKEN": progress(1)}, apps={"cp": AppInState(gone=("TOKEN",)), "b": AppInState()})
+    (departure,) = look(*found(state, "TOKEN").values()).departures
+    assert (departure.apps, departure.locations) == ((), ("GitHub repository o/r",))
+
+
 def test_what_only_its_provider_can_end_is_said(issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
     del issuer
     watched = Watched()
@@ -297,7 +305,7 @@ def test_what_is_over_is_not_looked_at_and_a_reminder(issuer: FakeIssuer, wire: 
     assert look(leaver) == Findings()
     assert (issuer.calls, wire.requests) == ([], [])
     take_off, end_it = reminders([leaver])
-    assert "take it off `decommission`" in take_off
+    assert "take it off `decommission` (`pulumi config rm --path 'decommission[3]'`)" in take_off
     assert f"{NAME}1 of TOKEN lives on" in end_it
     assert reminders([one(progress(1))]) == []
 
@@ -322,14 +330,14 @@ def test_every_secret_of_the_map_says_what_is_missing_without_it_or_why_it_stays
 # The config
 
 
-def listed(raw: object, *, rotated: Sequence[str] = ()) -> list[str]:
+def listed(raw: object, *, rotated: Sequence[str] = ()) -> dict[str, int]:
     known = {"GITHUB_TOKEN": "it is built in."}
     return settings.decommissioned(raw, managed=["TOKEN", "OTHER"], not_managed=known, rotated=rotated)
 
 
 def test_names_are_listed_once() -> None:
-    assert listed([]) == []
-    assert listed(["TOKEN", "OTHER", "TOKEN"]) == ["OTHER", "TOKEN"]
+    assert listed([]) == {}
+    assert listed(["TOKEN", "OTHER", "TOKEN"]) == {"TOKEN": 0, "OTHER": 1}
 
 
 @pytest.mark.parametrize(
