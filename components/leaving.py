@@ -14,7 +14,7 @@ from components.impact import Departure, Revoked
 from components.issuer import Issuer
 from components.issuers import ISSUERS, ConfigLookup, Context
 from components.keyring import fingerprint
-from components.lifecycle import once_each
+from components.lifecycle import once_each, still_accepted
 from components.progress import Decommissioned, Progress, State
 from components.secret import LEAKED, Family, Secret
 from components.settings import STAGED, Settings
@@ -288,6 +288,10 @@ def _ended(leaver: Leaver, config: ConfigLookup, *, waits: bool) -> Departure:
         if issuer.revokes and theirs:
             ended |= {*theirs}
             endings.append(issuer.announce_revocation(theirs))
+    left = {each.credential_id for each in alive} - ended
+    tellers = [each for each in leaver.progress.keyring if each.credential_id in left and each.value]
+    accepted = still_accepted([issuer for issuer in issuers if not issuer.revokes], tellers)
+    accepted |= left - {each.credential_id for each in tellers}
     ending = announcement.together(endings)
     return Departure(
         secret=leaver.name,
@@ -300,7 +304,7 @@ def _ended(leaver: Leaver, config: ConfigLookup, *, waits: bool) -> Departure:
         remaining=tuple(
             Revoked(credential_id=each.credential_id, name=each.name)
             for each in alive
-            if each.credential_id not in ended
+            if each.credential_id in accepted
         ),
         ending=ending.words,
         without=secret.without,

@@ -9,6 +9,7 @@ import pytest
 from components import leaving, secret_map, settings
 from components.announcement import Announcement, Request
 from components.errors import RefusedError
+from components.given import GivenValues
 from components.impact import Departure
 from components.issuers import ISSUERS, Kind
 from components.keyring import Credential
@@ -215,11 +216,23 @@ def test_what_runs_without_it_already_is_not_restarted_again(issuer: FakeIssuer)
 def test_what_only_its_provider_can_end_is_said(issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
     del issuer
     watched = Watched()
-    watched.seed("t1", f"{NAME}1")
+    for each in (1, 2, 3):
+        watched.seed(f"t{each}", f"{NAME}{each}")
     use(watched, monkeypatch)
-    (departure,) = look(one(progress(1))).departures
-    assert ([each.name for each in departure.remaining], departure.credentials) == ([f"{NAME}1"], ())
+    (departure,) = look(one(progress(2, 1))).departures
+    # Of 3, which a crash has left, nobody knows the value.
+    assert [each.name for each in departure.remaining] == [f"{NAME}1", f"{NAME}2", f"{NAME}3"]
+    assert departure.credentials == ()
     assert departure.writes == (DELETE,)
+
+
+def test_what_nobody_takes_any_more_does_not_live_on(issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    del issuer
+    given = GivenValues(given="", keyring=progress(1).keyring)
+    fake = Kind(build=lambda *_: given, operator=None)
+    monkeypatch.setattr(leaving, "ISSUERS", {**ISSUERS, "fake": fake})
+    (departure,) = look(one(progress(1))).departures
+    assert (departure.remaining, departure.credentials) == ((), ())
 
 
 def test_a_family_that_the_state_forgot_is_found_by_its_name_and_has_no_way_back(issuer: FakeIssuer) -> None:
