@@ -71,6 +71,7 @@ def test_a_protected_stack_is_destroyed_only_if_that_is_asked_for_and_loses_noth
 
     assert unannounced(stage.requests(after=before), impact) == []
     stage.assert_settled(1, SECRET, NEON, RESEND)
+    assert stage.inspect()["violations"] == []
     assert all(stage.fly_secret(secret) != values[secret] for secret in secrets)
     # A role of a database bears no generation in its name: it is nobody's, like one that was made by hand.
     assert [secret for secret in secrets if works(stage, secret, values[secret])] == ["DATABASE_URL"]

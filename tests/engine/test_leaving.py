@@ -3,7 +3,7 @@
 import pytest
 
 from tests.engine.announced import unannounced
-from tests.engine.stage import APP, FAMILY, REPOSITORY, RESEND, SECRET, Stage, family, one_line
+from tests.engine.stage import APP, FAMILY, REPOSITORY, RESEND, SECRET, Stage, one_line
 from tools.workspace import STACK
 
 
@@ -55,6 +55,7 @@ def test_a_decommissioned_secret_is_unset_and_then_revoked_also_after_a_failure_
     assert two.live() == []
     assert not two.lives(value)
     assert two.rollouts() == rollouts + 1, "one restart, and none when it went on"
+    assert two.inspect()["violations"] == [], "at no moment was it revoked while somebody held it"
     two.assert_alone(1, RESEND)
     two.assert_holds(RESEND, resend)
     assert sorted(two.outputs()["secrets"]) == [RESEND]
@@ -98,4 +99,4 @@ def test_a_secret_that_is_taken_out_is_left_as_it_is_and_may_come_back(two: Stag
     two.assert_settled(1, SECRET, RESEND)
     assert not two.lives(value)
     assert two.fly_secret(SECRET) != value
-    assert family(SECRET) == FAMILY
+    assert two.inspect()["violations"] == []
