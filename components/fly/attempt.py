@@ -66,9 +66,14 @@ class Attempt:
         return sorted(self.values.keys() - self.restored.keys() - self.dead)
 
     @property
+    def has_values(self) -> bool:
+        """Whether there is a new value among what is written; else secrets are unset only."""
+        return any(value is not None for value in self.values.values())
+
+    @property
     def become(self) -> str:
         """What the values have been made."""
-        return "the new value" if any(value is not None for value in self.values.values()) else "unset"
+        return "the new value" if self.has_values else "unset"
 
     @property
     def not_moved(self) -> list[str]:

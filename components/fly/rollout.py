@@ -646,7 +646,9 @@ class Rollout:
         return OperatorError(
             what,
             state=f"{attempt.as_before} {attempt.old_values}",
-            next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential, without minting again.",
+            next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential, without minting again."
+            if attempt.has_values
+            else f"{attempt.app} cannot live without it: deploy a version that can, then `pulumi up`; or take it off `decommission`.",
             contact=error.contact,
         )
 
@@ -668,7 +670,10 @@ class Rollout:
         return OperatorError(
             what,
             state=f"{companions}{state} {attempt.old_values}",
-            next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential.",
+            next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential."
+            if attempt.has_values
+            else "set it again by hand (`fly secrets set`) and take it off `decommission`; or deploy a version of "
+            f"{attempt.app} that can live without it, then `pulumi up`.",
             contact=contact,
         )
 

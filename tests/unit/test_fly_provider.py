@@ -143,6 +143,7 @@ def test_a_machine_that_cannot_live_without_a_secret_has_it_back(fly: FakeFly) -
     with pytest.raises(OperatorError, match="as before") as failed:
         AppSecretsProvider().update("cp", deployed({"TOKEN": OLD}), leaving({}, "TOKEN"))
     assert "TOKEN (to be unset)" in failed.value.happened
+    assert "take it off `decommission`" in failed.value.next_step
     assert fly.secrets == {"TOKEN": OLD}
     assert fly.booted == {"m1": OLD}
 
@@ -152,6 +153,7 @@ def test_a_value_that_nobody_knows_cannot_come_back_and_that_is_said(fly: FakeFl
     with pytest.raises(OperatorError, match="cannot be read back") as failed:
         AppSecretsProvider().create(leaving({}, "TOKEN"))
     assert "TOKEN of cp is already unset" in failed.value.state
+    assert "set it again by hand" in failed.value.next_step
     assert fly.secrets == {}
 
 
