@@ -59,6 +59,7 @@ def test_a_decommissioned_secret_is_unset_and_then_revoked_also_after_a_failure_
     two.assert_alone(1, RESEND)
     two.assert_holds(RESEND, resend)
     assert sorted(two.outputs()["secrets"]) == [RESEND]
+    two.assert_not_in_state([value, resend])
     writes = two.writes()
     two.assert_no_change()
     assert f"{SECRET} is decommissioned: take it off" in one_line(two.preview().output)
