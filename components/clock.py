@@ -25,10 +25,10 @@ def note(date: str | None) -> None:
         return
     try:
         theirs = parsedate_to_datetime(date)
-    except ValueError:
+        # A date without a zone is UTC (RFC 9110, section 5.6.7).
+        difference = machine() - theirs.replace(tzinfo=theirs.tzinfo or UTC)
+    except (ValueError, OverflowError):
         return
-    # A date without a zone is UTC (RFC 9110, section 5.6.7).
-    difference = machine() - theirs.replace(tzinfo=theirs.tzinfo or UTC)
     _ahead = difference if abs(difference) > MOMENT else timedelta(0)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 
+from components.answers import reads_answers
 from components.clock import utc_now
-from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, failure_with
+from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, failure_with, pages, part
 from components.operator_credentials import endpoint
 
 PAGE = 100
@@ -73,6 +74,7 @@ def _run(body: Mapping[str, Any]) -> WorkflowRun:
     )
 
 
+@reads_answers
 @dataclass(frozen=True)
 class GitHubClient:
     """Calls GitHub with one token.
@@ -108,7 +110,10 @@ class GitHubClient:
         """
         try:
             body = self._call(
-                "GET", f"/repos/{repository}", operation=f"read repository {repository}", policy=REPEATABLE
+                "GET",
+                f"/repos/{repository_path(repository)}",
+                operation=f"read repository {repository}",
+                policy=REPEATABLE,
             ).json()
         except ApiError as error:
             # GitHub answers 404 for "no access" as well.
@@ -121,12 +126,15 @@ class GitHubClient:
     def may_see_secrets(self, repository: str) -> bool:
         """Whether the token may see the Actions secrets of the repository: who may not, may not write one either."""
         return self._may_read(
-            f"/repos/{repository}/actions/secrets/public-key", what=f"the key for secrets of {repository}"
+            f"/repos/{repository_path(repository)}/actions/secrets/public-key",
+            what=f"the key for secrets of {repository}",
         )
 
     def has_workflow(self, repository: str, workflow: str) -> bool:
         """Whether there is a workflow of that file name, and the token may see it."""
-        return self._may_read(f"/repos/{repository}/actions/workflows/{workflow}", what=f"workflow {workflow}")
+        return self._may_read(
+            f"/repos/{repository_path(repository)}/actions/workflows/{part(workflow)}", what=f"workflow {workflow}"
+        )
 
     def _may_read(self, path: str, *, what: str) -> bool:
         try:
@@ -143,13 +151,13 @@ class GitHubClient:
     def default_branch(self, repository: str) -> str:
         """The repository's default branch."""
         body = self._call(
-            "GET", f"/repos/{repository}", operation=f"read repository {repository}", policy=REPEATABLE
+            "GET", f"/repos/{repository_path(repository)}", operation=f"read repository {repository}", policy=REPEATABLE
         ).json()
         return str(body["default_branch"])
 
     def secret_updated_at(self, repository: str, name: str) -> datetime:
         """When the Actions secret was last written, in whole seconds of GitHub's clock. The value cannot be read."""
-        path = f"/repos/{repository}/actions/secrets/{name}"
+        path = f"/repos/{repository_path(repository)}/actions/secrets/{part(name)}"
         body = self._call(
             "GET", path, operation=f"read the metadata of secret {name} of {repository}", policy=REPEATABLE
         ).json()
@@ -160,7 +168,7 @@ class GitHubClient:
         try:
             self._call(
                 "DELETE",
-                f"/repos/{repository}/actions/secrets/{name}",
+                f"/repos/{repository_path(repository)}/actions/secrets/{part(name)}",
                 operation=f"delete secret {name} of {repository}",
                 policy=REPEATABLE,
             )
@@ -173,7 +181,7 @@ class GitHubClient:
 
         GitHub answers with the run since 2026-02 when asked to; GitHub Enterprise Server up to 3.20 refuses the field with 400.
         """
-        path = f"/repos/{repository}/actions/workflows/{workflow}/dispatches"
+        path = f"/repos/{repository_path(repository)}/actions/workflows/{part(workflow)}/dispatches"
         operation = f"start workflow {workflow} of {repository}"
         try:
             response = self._call(
@@ -189,14 +197,14 @@ class GitHubClient:
 
     def run(self, repository: str, run_id: int) -> WorkflowRun:
         """One run."""
-        path = f"/repos/{repository}/actions/runs/{run_id}"
+        path = f"/repos/{repository_path(repository)}/actions/runs/{run_id}"
         return _run(self._call("GET", path, operation=f"read workflow run {run_id}", policy=REPEATABLE).json())
 
     def dispatched_runs(self, repository: str, workflow: str) -> list[WorkflowRun]:
         """The newest runs of a workflow that were dispatched, newest first, one page."""
         body = self._call(
             "GET",
-            f"/repos/{repository}/actions/workflows/{workflow}/runs",
+            f"/repos/{repository_path(repository)}/actions/workflows/{part(workflow)}/runs",
             operation=f"list the runs of workflow {workflow}",
             parameters={"event": "workflow_dispatch", "per_page": PAGE},
             policy=REPEATABLE,
@@ -211,11 +219,12 @@ class GitHubClient:
         """
         runs: dict[int, WorkflowRun] = {}
         for status in ("requested", "pending", "waiting", "queued", "in_progress"):
-            page = 1
+            count = pages()
             while True:
+                page = next(count)
                 body = self._call(
                     "GET",
-                    f"/repos/{repository}/actions/runs",
+                    f"/repos/{repository_path(repository)}/actions/runs",
                     operation=f"list the unfinished runs of {repository}",
                     parameters={"status": status, "per_page": PAGE, "page": page},
                     policy=REPEATABLE,
@@ -223,5 +232,10 @@ class GitHubClient:
                 runs |= {each["id"]: _run(each) for each in body["workflow_runs"]}
                 if len(body["workflow_runs"]) < PAGE:
                     break
-                page += 1
         return sorted(runs.values(), key=lambda run: run.run_id)
+
+
+def repository_path(repository: str) -> str:
+    """`owner/name` as two parts of a path."""
+    owner, slash, name = repository.partition("/")
+    return f"{part(owner)}/{part(name)}" if slash else part(repository)
