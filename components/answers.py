@@ -33,7 +33,7 @@ WRONG_FORM = (
     ValueError,
 )
 # People's own words, or written by another program: whatever prints them has to make them printable.
-FREE = frozenset({"name", "subject", "sender", "description", "value"})
+FREE = frozenset({"name", "subject", "sender", "description"})
 
 
 def reads_answers(client: Client) -> Client:
@@ -64,7 +64,7 @@ def reads_answer(function: Callable[Parameters, Result]) -> Callable[Parameters,
 
 
 def _another_form(asked: http.Asked, detail: str) -> ApiError:
-    reason = f"the answer has another form than its documentation says ({detail})"
+    reason = f"the answer is not as documented ({detail})"
     return ApiError(asked.system, asked.operation, status=asked.status, reason=reason, request_id=asked.request_id)
 
 

@@ -377,7 +377,7 @@ class Api:
         try:
             return self.judge(response)
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-            reason = "the answer has another form than its documentation says"
+            reason = "the answer is not as documented"
             return Failure(status=response.status_code, reason=reason)
 
     def _error(

@@ -9,8 +9,8 @@ REPLACEMENT = "?"
 
 
 def one_line(text: str, longest: int | None = None) -> str:
-    """The text on one line, without anything that is not printed, and cut after `longest` characters."""
-    line = _shown(" ".join(text.split()))
+    """The text on one line, without anything that is not printed or that commands GitHub's runner, and cut after `longest` characters."""
+    line = _no_command(_shown(" ".join(text.split())))
     return line if longest is None or len(line) <= longest else line[:longest] + "…"
 
 
