@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from components import settings
 from components.errors import OperatorError, RefusedError, refusals
 from components.http import ApiError
-from components.impact import Age, Effect, Impact, Revoked
+from components.impact import Action, Age, Effect, Impact, Revoked
 from components.impact_text import render
 from components.keyring import Issued, Minted, flaw
 from components.printable import lines, one_line
@@ -74,7 +74,7 @@ def test_a_preview_is_harmless_whatever_it_names() -> None:
     assert fence.startswith("````text\n")
     effect = Effect(
         secret="A",
-        action="rotate",
+        action=Action.ROTATE,
         reason="routine",
         generation=2,
         verified=1,
