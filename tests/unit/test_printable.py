@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from components import settings
 from components.errors import OperatorError, RefusedError, refusals
 from components.http import ApiError
-from components.impact import Action, Age, Effect, Impact, Revoked
+from components.impact import Age, Effect, Impact, Revoked
 from components.impact_text import render
 from components.keyring import Issued, Minted, flaw
 from components.printable import lines, one_line
 from components.secret import Family
+from components.work import Action
 from tools.audit.findings import NotAudited
 from tools.audit.output import text
 from tools.ci.report import fenced
