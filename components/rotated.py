@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from components.progress import Progress
-from components.secret import ROUTINE, Check, Family, Secret
+from components.progress import GitHubWrite, Progress
+from components.secret import ROUTINE, Check, Family, GitHubSecret, Secret
 from components.staging import HeldBack
 from components.work import WantedCheck
 
@@ -28,6 +28,8 @@ class Rotated:
         reason: `routine` or `leaked`.
         also: Unmanaged credentials that are to be revoked.
         max_age_days: When its value gets too old; None for never.
+        writes_again: Places at GitHub that the engine would take to hold the value already, and that are written to all the same.
+        repository_ids: Of the repositories that may read an organization's secret, by name.
     """
 
     secret: Secret
@@ -39,6 +41,18 @@ class Rotated:
     reason: str = ROUTINE
     also: tuple[str, ...] = ()
     max_age_days: int | None = None
+    writes_again: tuple[GitHubSecret, ...] = ()
+    repository_ids: Mapping[str, int] = field(default_factory=dict)
+
+    def times_written_again(self, location: GitHubSecret) -> int:
+        """How often a place at GitHub has had to be written to once more, this update included."""
+        before = self.progress.github_writes.get(location.key, GitHubWrite()).again
+        return before + (1 if location in self.writes_again else 0)
+
+    @property
+    def old_credential(self) -> str:
+        """What is true of the value before until the new one is verified."""
+        return _old_credential(self.secret)
 
     @property
     def probe(self) -> dict[str, object]:

@@ -18,13 +18,17 @@ from components import supplied as supplied_values
 from components.encryption.reencryption import KEY_BEFORE
 from components.errors import OperatorError, RefusedError
 from components.fly.client import FlyClient
+from components.github import access
+from components.github import drift as github_drift
+from components.github.client import GitHubClient
+from components.github.destinations import KEY as GITHUB_DESTINATIONS
 from components.graph import Rotation
 from components.http import ApiError
 from components.impact import Case, Finding, Impact, Surroundings, as_data, impact_of, summary
 from components.issuers import ISSUERS
 from components.progress import State
 from components.rotated import Rotated
-from components.secret import LEAKED, ROUTINE, Family, Secret
+from components.secret import LEAKED, ROUTINE, Family, Location, Secret
 from components.settings import ROLLING, STAGED, Settings
 from components.staging import HeldBack
 from components.work import Work, work_of
@@ -46,6 +50,7 @@ def load_settings() -> Settings:
             compromised=config.get_object("compromised"),
             reasons=config.get_object("reasons"),
             max_age_days=config.get_object("maxAgeDays"),
+            github_destinations=config.get_object(GITHUB_DESTINATIONS),
         )
     )
 
@@ -141,6 +146,11 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
     """
     stages = settings.rollout == STAGED
     seen = _seen(rotated, state, staged=stages)
+    ids, overwritten = _seen_at_github([each.secret for each in rotated], state)
+    drifted = {
+        each.secret.name: {**seen.drifted.get(each.secret.name, {}), **overwritten.get(each.secret.name, {})}
+        for each in rotated
+    }
     operator = _operator_values()
     works: dict[str, Work] = {
         each.secret.name: work_of(
@@ -150,7 +160,7 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
             tenants=state.tenants,
             checks=each.wanted_checks(operator),
             also=each.also,
-            drifted=seen.drifted.get(each.secret.name, {}),
+            drifted=drifted[each.secret.name],
             held_back=each.held_back is not None,
         )
         for each in rotated
@@ -162,6 +172,8 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
             reason=settings.reasons.get(each.secret.name, ROUTINE)
             if works[each.secret.name].verifies
             else each.progress.reason,
+            writes_again=works[each.secret.name].writes_again,
+            repository_ids=ids,
         )
         for each in rotated
     ]
@@ -197,7 +209,7 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
                 generation=each.generation,
                 reason=each.reason,
                 also=each.also,
-                drifted=seen.drifted.get(each.secret.name, {}),
+                drifted=drifted[each.secret.name],
                 staged=each.held_back.reason if each.held_back is not None else "",
                 finding=findings.secrets.get(each.secret.name, Finding()),
                 max_age_days=each.max_age_days,
@@ -256,6 +268,28 @@ def _seen(rotated: Iterable[Rotated], state: State, *, staged: bool) -> drift.Se
         return drift.look(client, secrets, state, generations=generations, staged=staged)
     except ApiError as error:
         raise preflight.no_access(error, operator_credentials.FLY) from None
+
+
+def _seen_at_github(
+    secrets: list[Secret], state: State
+) -> tuple[Mapping[str, int], Mapping[str, Mapping[Location, str]]]:
+    """The ids of repositories that secrets are visible to, by name, and per secret the places at GitHub that hold another value."""
+    if not any(secret.repositories for secret in secrets):
+        return {}, {}
+    ids: Mapping[str, int] = {}
+    try:
+        client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, _config_value))
+        ids = access.repository_ids(client, secrets)
+        return ids, github_drift.look(client, secrets, state, repository_ids=ids)
+    except (ApiError, RefusedError) as error:
+        if any(github_drift.selects(secret) for secret in secrets) and not ids:
+            if isinstance(error, ApiError):
+                raise preflight.no_access(error, operator_credentials.GITHUB) from None
+            raise
+        # A secret that does not go to GitHub, and has perhaps leaked, must not wait for it. One that does is refused by the preflight.
+        happened = error.happened if isinstance(error, RefusedError) else str(error)
+        pulumi.log.warn(f"GitHub was not asked whether somebody has changed a secret there: {happened}")
+        return ids, {}
 
 
 def _held_back(

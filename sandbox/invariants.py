@@ -187,9 +187,21 @@ def _held(world: World, *, tenants: bool) -> Iterator[Held]:
             for variable, value in environment.items():
                 if name == apps.CONTROL_PLANE or variable == "REDIS_URL":
                     yield Held(place=f"machine {name}/{row['id']}", name=variable, value=value, consumer=True)
+    for place, store_name in _secret_stores(world):
+        for name, value in secret_stores.values(world, store_name).items():
+            yield Held(place=place, name=name, value=value, consumer=True)
+
+
+def _secret_stores(world: World) -> Iterator[tuple[str, str]]:
+    """Every place at GitHub that holds secrets, with the name of its store."""
     for repository in store.repositories(world.database):
-        for name, value in secret_stores.values(world, secret_stores.repository_store(repository, "actions")).items():
-            yield Held(place=f"repository {repository.full_name}", name=name, value=value, consumer=True)
+        yield f"repository {repository.full_name}", secret_stores.repository_store(repository, "actions")
+        yield f"Dependabot of {repository.full_name}", secret_stores.repository_store(repository, "dependabot")
+        for row in store.environments(world.database, repository=repository):
+            yield f"environment {row['name']} of {repository.full_name}", secret_stores.environment_store(row["id"])
+    for organization in store.organizations(world.database):
+        yield f"organization {organization.login}", secret_stores.organization_store(organization, "actions")
+        yield f"Dependabot of {organization.login}", secret_stores.organization_store(organization, "dependabot")
 
 
 @functools.lru_cache(maxsize=2048)

@@ -137,11 +137,18 @@ def for_job(world: World, *, repository: store.Repository, environment: str | No
     return found
 
 
-def fingerprints(world: World, repository: store.Repository) -> dict[str, dict[str, str]]:
-    """Return SHA-256 (of the plaintext) and time of the last write of a repository's Actions secrets."""
-    name = repository_store(repository, "actions")
-    rows = world.database.execute("SELECT name, updated_at FROM github_secrets WHERE store = ? ORDER BY name", (name,))
-    plaintexts = values(world, name)
+def forget(world: World, store_name: str) -> None:
+    """Delete every secret of a store that is no more."""
+    with world.database as database:
+        database.execute("DELETE FROM github_secrets WHERE store = ?", (store_name,))
+
+
+def fingerprints(world: World, store_name: str) -> dict[str, dict[str, str]]:
+    """Return SHA-256 (of the plaintext) and time of the last write of a store's secrets."""
+    rows = world.database.execute(
+        "SELECT name, updated_at FROM github_secrets WHERE store = ? ORDER BY name", (store_name,)
+    )
+    plaintexts = values(world, store_name)
     return {
         row["name"]: {"sha256": sha256(plaintexts[row["name"]]), "updated_at": row["updated_at"]}
         for row in rows.fetchall()
@@ -348,12 +355,14 @@ def _endpoints() -> list[Endpoint]:
             f"/orgs/{{org}}/{application}/secrets", in_organization, read=read, change=change, organization=True
         )
         found += _selection_endpoints(application, read=read, change=change)
-    found += _store_endpoints(
-        "/repos/{owner}/{repo}/environments/{environment_name}/secrets",
-        _environment_of,
-        read=Access(role=store.Role.WRITE, scope="repo", permission=("environments", "read")),
-        change=Access(role=store.Role.WRITE, scope="repo", permission=("environments", "write")),
-    )
+    # By the repository's number as well, as go-github asks (and GitHub's description did until 2024).
+    for repository in ("/repos/{owner}/{repo}", "/repositories/{repository_id}"):
+        found += _store_endpoints(
+            f"{repository}/environments/{{environment_name}}/secrets",
+            _environment_of,
+            read=Access(role=store.Role.WRITE, scope="repo", permission=("environments", "read")),
+            change=Access(role=store.Role.WRITE, scope="repo", permission=("environments", "write")),
+        )
     return found
 
 
