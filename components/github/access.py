@@ -5,8 +5,11 @@ Whether a token may write a secret cannot be asked without a write: who may not 
 
 from collections.abc import Iterable
 
+import httpx
+
 from components.errors import RefusedError
 from components.github.client import GitHubClient
+from components.http import ApiError
 from components.secret import (
     DependabotOrganizationSecret,
     DependabotSecret,
@@ -161,6 +164,12 @@ def _secrets(client: GitHubClient, location: GitHubSecret) -> RefusedError | Non
     )
 
 
+def may_be_hidden(secret: Secret) -> bool:
+    """Whether the repository may have a secret of this name that is not the stack's. Behind the repository's own nothing else is read."""
+    actions = _of_actions(secret)
+    return bool(actions) and not any(isinstance(each, RepositorySecret) for each in actions)
+
+
 def other_values(client: GitHubClient, secret: Secret) -> list[tuple[str, str]]:
     """Finds secrets of the same name that the workflow may read in the place of those that are written.
 
@@ -173,22 +182,23 @@ def other_values(client: GitHubClient, secret: Secret) -> list[tuple[str, str]]:
     Raises:
         ApiError: GitHub refused the token, or did not answer.
     """
-    actions = _of_actions(secret)
-    if not actions:
+    if not may_be_hidden(secret):
         return []
+    actions = _of_actions(secret)
     location, name = actions[0], secret.name
     found = []
-    in_repository = any(isinstance(each, RepositorySecret) for each in actions)
-    if not in_repository and client.secret(f"/repos/{location.full_name}/actions/secrets", name) is not None:
+    if client.secret(f"/repos/{location.full_name}/actions/secrets", name) is not None:
         found.append((f"repository {location.full_name}", "repository true"))
-    # Behind the repository's own it is never read.
-    in_organization = any(isinstance(each, OrganizationSecret) for each in actions)
-    if not in_repository and not in_organization and name in client.organization_secrets(location.full_name):
+    if not any(isinstance(each, OrganizationSecret) for each in actions) and name in client.organization_secrets(
+        location.full_name
+    ):
         found.append((f"organization {location.owner}", "organization selected"))
     return [
         (
-            f"The {place} has a {name} too, which this stack does not write: a run of {location.workflow} that reads that one would "
-            f"succeed, and prove nothing of the value at {' and '.join(str(each) for each in actions)}",
+            (
+                f"The {place} has a {name} too, which this stack does not write: a run of {location.workflow} that reads that one would "
+                f"succeed, and prove nothing of the value at {' and '.join(str(each) for each in actions)}"
+            ),
             setting,
         )
         for place, setting in found
@@ -229,15 +239,21 @@ def _environments_with_their_own(
         return  # the workflow runs in one of those
     repository = actions[0]
     others = []
-    for environment in client.environments(repository.full_name):
-        place = EnvironmentSecret(
-            owner=repository.owner,
-            repository=repository.repository,
-            workflow=repository.workflow,
-            environment=environment,
-        )
-        if client.secret(place.secrets_path, secret.name) is not None:
-            others.append(environment)
+    try:
+        for environment in client.environments(repository.full_name):
+            place = EnvironmentSecret(
+                owner=repository.owner,
+                repository=repository.repository,
+                workflow=repository.workflow,
+                environment=environment,
+            )
+            if client.secret(place.secrets_path, secret.name) is not None:
+                others.append(environment)
+    except ApiError as error:
+        # A fine-grained token needs no right to environments where none is written to.
+        if error.status not in {httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND}:
+            raise
+        return
     if others:
         warnings.append(
             f"{secret.name} stands in {_listed(others)} of {repository.full_name} too, which this stack does not write: jobs that declare such "

@@ -258,7 +258,7 @@ def _of_github(stack: Stack) -> Iterator[Finding]:
 
 def _beside(stack: Stack, secret: Secret) -> Iterator[Finding]:
     """Secrets of the same name that the stack does not write and its workflow may read: what a change of `githubDestinations` leaves."""
-    if not secret.repositories or not stack.state.of(secret.name).github_writes:
+    if not stack.state.of(secret.name).github_writes or not github_access.may_be_hidden(secret):
         return
     try:
         client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, stack.config.get))
