@@ -61,8 +61,7 @@ def test_times_of_pulumi_github(text: str, time: datetime | None) -> None:
             REPOSITORY,
             WRITTEN,
             {"/repos/o/r/actions/secrets/A": LATER},
-            "somebody else set A of o/r since the last update: "
-            "GitHub says 2026-11-26T18:33:04Z, the state 2026-11-26T18:33:03Z",
+            "since the last update: GitHub says 2026-11-26T18:33:04Z, the state 2026-11-26T18:33:03Z",
         ),
         (
             REPOSITORY,
