@@ -17,7 +17,7 @@ def repaired(stage: Stage, *arguments: str) -> None:
     stage.deploys(*arguments)
     made = stage.requests(after=last)
     assert unannounced(made, impact) == []
-    assert [each["method"] for each in writes(made)] == ["PUT"], "one write, and the secret is never deleted"
+    assert [method for _, method, _ in writes(made)] == ["PUT"], "one write, and the secret is never deleted"
     stage.assert_settled(1)
     stage.assert_no_change()
 
@@ -28,6 +28,14 @@ def test_what_was_changed_by_hand_is_written_again(deployed: Stage) -> None:
     assert deployed.holdings()["GitHub"] == digest(BY_HAND)
     (why,) = deployed.impact()["secrets"][SECRET]["drift"]
     assert why.startswith(f"somebody else set {SECRET} of {REPOSITORY} since the last update: GitHub says ")
+    # GitHub takes no write: what is true, and what to do next.
+    deployed.sandbox("fault", "--provider", "github", "--match", "PUT", SECRET, "--status", "403", "--count", "9")
+    said = one_line(deployed.fails())
+    assert f"GitHub did not confirm the write of {SECRET} (GitHub repository {REPOSITORY}): " in said
+    assert "every old credential is still alive, and nothing was revoked." in said
+    assert "then `pulumi up`: it goes on here, mints nothing and restarts nothing." in said
+    deployed.sandbox("fault", "--clear")
+    assert deployed.holdings()["GitHub"] == digest(BY_HAND)
     repaired(deployed)
 
     # Again, and the engine has looked for itself meanwhile.

@@ -8,7 +8,7 @@ import pytest
 from components.errors import RefusedError
 from components.github.destinations import Destinations, parse
 
-PLACE = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
+PLACE: dict[str, Any] = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
 
 
 @pytest.mark.parametrize(

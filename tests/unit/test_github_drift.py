@@ -25,7 +25,7 @@ from components.secret import (
 
 from .wire import Wire, reply
 
-PLACE = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
+PLACE: dict[str, Any] = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
 REPOSITORY = RepositorySecret(**PLACE)
 ENVIRONMENT = EnvironmentSecret(**PLACE, environment="e/1")
 SELECTED = OrganizationSecret(**PLACE, visibility="selected", selected=("r", "s"))

@@ -25,8 +25,8 @@ from .test_graph import SECRET, VALUE, concealed, options, run
 
 __all__ = ["options"]
 
-PLACE = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
-SELECTS = {"visibility": "selected", "selected": ("r", "s")}
+PLACE: dict[str, Any] = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
+SELECTS: dict[str, Any] = {"visibility": "selected", "selected": ("r", "s")}
 READERS = {"visibility": "selected", "selectedRepositoryIds": [7, 8]}
 WATCH = Watch(place="GitHub repository o/r", secret="TOKEN", old_credential="every old credential is still alive")
 

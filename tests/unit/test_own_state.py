@@ -339,7 +339,7 @@ def test_the_last_write_to_every_place_at_github() -> None:
         | outputs(own_state.DEPENDABOT_ORGANIZATION_SECRET_TYPE, "organization-A", visibility="all", **common)
     )
     found = from_resources(resources).of("A")
-    place = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
+    place: dict[str, Any] = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
     places = (
         RepositorySecret(**place),
         EnvironmentSecret(**place, environment="e/1"),

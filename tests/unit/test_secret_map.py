@@ -11,19 +11,18 @@ import json
 import re
 import typing
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from functools import cache
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from components import secret_map
+from components.github.destinations import Destinations
 from components.given import GivenValues
 from components.issuer import Issuer as IssuerOfCredentials
 from components.issuers import ISSUERS, Context
-from components.github.destinations import Destinations
 from components.secret import Check, FlySecret, Issuer, Random, RepositorySecret, Secret, Supplied
 from components.settings import CHOICES, Settings, load
 

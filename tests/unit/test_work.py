@@ -630,7 +630,9 @@ def test_a_destination_that_was_left_is_named() -> None:
     assert "Delete TOKEN there" in left
     stack.secret = moved
     work = stack.work(1)
-    assert (work.action, work.delivers) == (Action.DELIVER, (environment,)), "what its check is told decides whether it runs again"
+    assert (work.action, work.delivers) == (Action.DELIVER, (environment,)), (
+        "what its check is told decides whether it runs again"
+    )
     stack.secret = replace(SECRET, repositories=())
     assert stack.work(1).verifies, "consumers are others now"
     assert len(left_behind(stack.secret, stack.progress)) == 1
