@@ -274,7 +274,8 @@ def _seen_at_github(
     secrets: list[Secret], state: State
 ) -> tuple[Mapping[str, int], Mapping[str, Mapping[Location, str]]]:
     """The ids of repositories that secrets are visible to, by name, and per secret the places at GitHub that hold another value."""
-    if not any(secret.repositories for secret in secrets):
+    selects = any(github_drift.selects(secret) for secret in secrets)
+    if not selects and not any(state.of(secret.name).github_writes for secret in secrets if secret.repositories):
         return {}, {}
     ids: Mapping[str, int] = {}
     try:
@@ -282,7 +283,7 @@ def _seen_at_github(
         ids = access.repository_ids(client, secrets)
         return ids, github_drift.look(client, secrets, state, repository_ids=ids)
     except (ApiError, RefusedError) as error:
-        if any(github_drift.selects(secret) for secret in secrets) and not ids:
+        if selects and not ids:
             if isinstance(error, ApiError):
                 raise preflight.no_access(error, operator_credentials.GITHUB) from None
             raise

@@ -1,7 +1,7 @@
 """Is a secret that somebody changed at GitHub seen, and written again without a rotation? And does a failed write say what to do?"""
 
 from tests.engine.announced import unannounced, writes
-from tests.engine.stage import AT_GITHUB, REPOSITORY, SECRET, Stage, digest
+from tests.engine.stage import AT_GITHUB, REPOSITORY, SECRET, Stage, digest, one_line
 from tools.workspace import STACK
 
 BY_HAND = "somebody-elses-value"

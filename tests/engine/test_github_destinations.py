@@ -1,4 +1,4 @@
-"""Does a secret go to the places at GitHub that the config names, as announced, and is a place that was left named and never stale in silence?"""
+"""Does a secret go to the places at GitHub that the config names, as announced, and is a place that was left never stale in silence?"""
 
 import base64
 import json
