@@ -60,7 +60,8 @@ def check(client: GitHubClient, secret: Secret, *, ends_a_value: bool) -> tuple[
                     fault = _organization(client, location)
                 case _:
                     fault = _secrets(client, location)
-        fault = fault or _workflow(client, location)
+        if fault is None and location in _of_actions(secret):
+            fault = _workflow(client, location)
         if fault is not None and str(fault) not in map(str, errors):
             errors.append(fault)
     if not errors:

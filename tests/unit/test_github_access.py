@@ -13,7 +13,7 @@ from components.github import access
 from components.github.client import GitHubClient
 from components.github.destinations import parse
 from components.http import ApiError
-from components.secret import Check, Secret, Supplied
+from components.secret import Check, DependabotSecret, Secret, Supplied
 
 from .wire import Wire, reply
 
@@ -160,6 +160,12 @@ def test_what_is_written_or_never_read_is_no_other_value(
     wire: Wire, raw: Mapping[str, Any], changed: Mapping[str, Any]
 ) -> None:
     assert check(wire, raw, changed) == ([], [])
+
+
+def test_what_only_dependabot_reads_needs_no_workflow(wire: Wire) -> None:
+    serve(wire, {"/repos/o/r/actions/workflows/publish.yml": GONE})
+    place = DependabotSecret(owner="o", repository="r", workflow="publish.yml")
+    assert access.check(CLIENT, replace(SECRET, repositories=(place,)), ends_a_value=True) == ([], [])
 
 
 def test_environments_with_their_own_are_named(wire: Wire) -> None:
