@@ -176,10 +176,9 @@ async def _put_contents(call: Call) -> Response:
 
 
 def _read_workflow(call: Call, content: bytes) -> None:
-    """Take the deployment environment that a workflow's job declares from its file; the rest of it is not heeded.
+    """Take the deployment environment that a workflow's job declares from its file; a file that is no workflow declares none.
 
-    Raises:
-        GitHubError: 422, the file is not YAML, or no workflow.
+    The rest of it is not heeded: GitHub takes every file, and finds fault with a workflow when it is to run.
     """
     workflow = next(
         (each for each in store.workflows(call.database, repository=call.repository) if each.path == call.path("path")),
@@ -192,7 +191,7 @@ def _read_workflow(call: Call, content: bytes) -> None:
         declared = next((job["environment"] for job in jobs if "environment" in job), None)
         name = declared["name"] if isinstance(declared, dict) else declared
     except (yaml.YAMLError, AttributeError, KeyError, TypeError):
-        raise unprocessable("Invalid workflow file") from None
+        name = None
     store.set_workflow_environment(call.world, workflow=workflow, environment=name)
 
 
