@@ -21,7 +21,7 @@ from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, SealedBox
 from starlette.responses import Response
 
-from sandbox.github import store
+from sandbox.github import shapes, store
 from sandbox.github.wire import Access, Call, Endpoint, Json, answer, empty, not_found, unprocessable
 from sandbox.world import World, sha256
 
@@ -295,7 +295,7 @@ def _selection_endpoints(application: str, *, read: Access, change: Access) -> l
     async def list_selected(call: Call) -> Response:
         found = ids(call, _row(call, organization_store(call.organization, application)))
         page, headers = call.paginate(found)
-        shown = [{"id": id_, "full_name": store.known_repository(call.database, id_).full_name} for id_ in page]
+        shown = [shapes.minimal_repository(call, store.known_repository(call.database, id_)) for id_ in page]
         return answer({"total_count": len(found), "repositories": shown}, headers=headers)
 
     async def set_selected(call: Call) -> Response:

@@ -6,6 +6,7 @@ those around.
 """
 
 import json
+import re
 import secrets
 import sqlite3
 from dataclasses import dataclass
@@ -395,7 +396,7 @@ def repositories(database: sqlite3.Connection, *, owner: Account | None = None) 
 
 def numbered_repository(database: sqlite3.Connection, number: str) -> Repository | None:
     """Find a repository by its id as it stands in a path."""
-    if not (number.isascii() and number.isdigit()):
+    if not re.fullmatch(r"[0-9]{1,18}", number):
         return None
     row = database.execute("SELECT * FROM github_repositories WHERE id = ?", (int(number),)).fetchone()
     return _repository(database, row) if row else None
