@@ -14,7 +14,7 @@ from pulumi.runtime import invoke
 
 from components.errors import RefusedError
 from components.keyring import Credential, fingerprint
-from components.progress import AppInState, CheckInState, GitHubWrite, Progress, State
+from components.progress import AppInState, CheckInState, Decommissioned, GitHubWrite, Progress, State
 from components.verification.check import SETTINGS_VARIABLE
 
 CREDENTIAL_TYPE = "pulumi-python:dynamic/rotation:Credential"
@@ -38,6 +38,7 @@ GITHUB_PLACES = {
     DEPENDABOT_SECRET_TYPE: ("{repository}/dependabot", "Dependabot of {repository}"),
     DEPENDABOT_ORGANIZATION_SECRET_TYPE: ("/dependabot", "Dependabot of the organization"),
 }
+DECOMMISSION_TYPE = "pulumi-python:dynamic/rotation:Decommission"
 REVOCATION_TYPE = "pulumi-python:dynamic/rotation:Revocation"
 READ_TIMEOUT = 10.0  # seconds
 PROBE_PREFIX = "probe-"
@@ -45,6 +46,7 @@ VERIFICATION_PREFIX = "verification-"
 REVOCATION_PREFIX = "revocation-"
 # What the name of a GitHub secret's resource ends with after the value had to be written once more, and how often (ADR 0010).
 AGAIN = "-again-"
+DECOMMISSION_PREFIX = "decommission-"
 
 
 def read() -> State:
@@ -92,6 +94,7 @@ def from_resources(resources: Mapping[str, Mapping[str, Any]]) -> State:
             *GITHUB_PLACES,
             CHECK_TYPE,
             REVOCATION_TYPE,
+            DECOMMISSION_TYPE,
             STACK_TYPE,
         )
     }
@@ -107,6 +110,14 @@ def from_resources(resources: Mapping[str, Mapping[str, Any]]) -> State:
         tenants={
             app: {name: str(outputs[name]) for name in outputs.get("variables") or () if name in outputs}
             for app, outputs in found[TENANTS_TYPE].items()
+        },
+        decommissioned={
+            name.removeprefix(DECOMMISSION_PREFIX): Decommissioned(
+                about=str(outputs.get("about")),
+                revoked=tuple(outputs.get("revoked") or ()),
+                alive=tuple(outputs.get("alive") or ()),
+            )
+            for name, outputs in found[DECOMMISSION_TYPE].items()
         },
         outputs=next(iter(found[STACK_TYPE].values()), {}),
     )
@@ -143,6 +154,7 @@ def _progress(secret: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]])
         has_revocation=revocation is not None,
         revoked_for=str((revocation or {}).get("verified_at") or ""),
         also=tuple((revocation or {}).get("also") or ()),
+        issuer=credential.get("issuer") or {},
     )
 
 
@@ -192,4 +204,5 @@ def _app(outputs: Mapping[str, Any]) -> AppInState:
         digests=outputs.get("digests") or {},
         version=int(float(outputs.get("version") or 0)),
         staged={name: str(entry["at"]) for name, entry in (outputs.get("staged") or {}).items()},
+        gone=tuple(outputs.get("gone") or ()),
     )

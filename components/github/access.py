@@ -69,6 +69,11 @@ def check(client: GitHubClient, secret: Secret, *, ends_a_value: bool) -> tuple[
     return errors, warnings
 
 
+def right_to_write(location: GitHubSecret) -> str:
+    """What a token needs to write the secrets of a place."""
+    return next(right for kind, right in RIGHTS if isinstance(location, kind))
+
+
 def repository_ids(client: GitHubClient, secrets: Iterable[Secret]) -> dict[str, int]:
     """The ids of the repositories that may read an organization's secret of visibility `selected`, by name.
 
@@ -154,14 +159,14 @@ def _organization(client: GitHubClient, location: OrganizationSecret) -> Refused
 def _secrets(client: GitHubClient, location: GitHubSecret) -> RefusedError | None:
     if client.may_see_secrets(location.secrets_path):
         return None
-    right = next(right for kind, right in RIGHTS if isinstance(location, kind))
     words = (
         "the Actions secrets of " + location.full_name
         if isinstance(location, RepositorySecret)
         else f"the secrets of {location}"
     )
     return RefusedError(
-        f"The operator's GitHub token may not see {words}.", next_step=f"use a token that may write them ({right})."
+        f"The operator's GitHub token may not see {words}.",
+        next_step=f"use a token that may write them ({right_to_write(location)}).",
     )
 
 

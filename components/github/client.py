@@ -269,6 +269,19 @@ class GitHubClient:
         ).json()
         return str(body["default_branch"])
 
+    def delete_secret(self, secrets_path: str, name: str) -> None:
+        """Deletes a secret of a place (`GitHubSecret.secrets_path`). One that is not there is no error."""
+        try:
+            self._call(
+                "DELETE",
+                f"{secrets_path}/{name}",
+                operation=f"delete secret {name} at {secrets_path}",
+                policy=REPEATABLE,
+            )
+        except ApiError as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise
+
     def dispatch(self, repository: str, workflow: str, *, ref: str) -> int | None:
         """Starts a workflow run and returns its id, or None where this GitHub does not say it.
 

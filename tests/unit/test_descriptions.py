@@ -365,6 +365,10 @@ GITHUB = [
     call("github", "default_branch", "o/r").answered(
         Answer(f"GET {REPOSITORY}", {"default_branch": "trunk"}), result="trunk"
     ),
+    *(
+        call("github", "delete_secret", path, "A").answered(Answer(f"DELETE {described}/{{secret_name}}", status=204))
+        for path, described in STORES.items()
+    ),
     call("github", "dispatch", "o/r", "publish.yml", ref="main").answered(
         Answer(f"POST {WORKFLOW}/dispatches", DETAILS), result=77
     ),
