@@ -12,6 +12,7 @@ from components.announcement import NOTHING
 from components.control_plane.client import ControlPlaneClient
 from components.errors import RefusedError, refusals
 from components.fly.client import FlyClient, Machine
+from components.github import access
 from components.github.client import GitHubClient
 from components.given import GivenValues
 from components.http import ApiError
@@ -21,7 +22,7 @@ from components.issuers import ISSUERS, ConfigLookup, Context
 from components.keyring import Issued
 from components.operator_credentials import OperatorCredential, endpoint
 from components.progress import Progress
-from components.secret import RepositorySecret, Secret
+from components.secret import Secret
 from components.work import Work
 
 AT_ONCE = 8  # questions; far below what any provider limits
@@ -92,7 +93,7 @@ def check(
     candidates = list(candidates)
     findings = Findings()
     apps = {location.app for each in candidates for location in each.secret.fly}
-    repositories = {location for each in candidates for location in each.secret.repositories}
+    at_github = [each for each in candidates if each.secret.repositories]
     examinations: list[tuple[Callable[[], list[RefusedError]], OperatorCredential | None]] = [
         (partial(_fly, apps, tenant_app, config, findings), operator_credentials.FLY),
         *(
@@ -101,9 +102,8 @@ def check(
         ),
         (partial(_control_plane, control_plane_url, config), operator_credentials.CONTROL_PLANE),
     ]
-    if repositories:
-        ordered = sorted(repositories, key=lambda each: (each.full_name, each.workflow))
-        examinations.append((partial(_github, ordered, config), operator_credentials.GITHUB))
+    if at_github:
+        examinations.append((partial(_github, at_github, config, findings), operator_credentials.GITHUB))
     errors: dict[str, RefusedError] = {}
     # Side by side: every one of them waits for answers, and there are dozens of questions.
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
@@ -207,36 +207,19 @@ def _not_listed(candidate: Candidate, issued: Iterable[Issued]) -> list[RefusedE
     ]
 
 
-def _github(repositories: Iterable[RepositorySecret], config: ConfigLookup) -> list[RefusedError]:
+def _github(candidates: Iterable[Candidate], config: ConfigLookup, findings: Findings) -> list[RefusedError]:
     client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, config))
-    return [fault for each in repositories if (fault := _fault_of(client, each))]
-
-
-def _fault_of(client: GitHubClient, location: RepositorySecret) -> RefusedError | None:
-    """What keeps the operator's token from rotating a secret of a repository. Whether it may write cannot be asked without a write."""
-    repository = location.full_name
-    may_push = client.can_push(repository)
-    if may_push is None:
-        return RefusedError(
-            f"GitHub has no repository {repository} that the operator token can see.",
-            next_step="mend `github:owner` and `repository` in the stack's config, or use a token with access to it.",
+    errors: list[RefusedError] = []
+    for candidate in candidates:
+        faults, warnings = access.check(
+            client,
+            candidate.secret,
+            # Whether a value that somebody may still read comes to its end once this has been verified.
+            ends_a_value=bool(candidate.also) or (candidate.work.turns and candidate.progress.verified > 0),
         )
-    if not may_push:
-        return RefusedError(
-            f"The operator's GitHub token may read {repository} but not write to it.",
-            next_step="use a token that may write secrets and run workflows (classic: scope `repo`).",
-        )
-    if not client.may_see_secrets(repository):
-        return RefusedError(
-            f"The operator's GitHub token may not see the Actions secrets of {repository}.",
-            next_step="use a token that may write them (fine-grained: `Secrets: write`; classic: scope `repo`).",
-        )
-    if not client.has_workflow(repository, location.workflow):
-        return RefusedError(
-            f"{repository} has no workflow {location.workflow} that the operator's GitHub token can see, so nothing could be verified.",
-            next_step="mend `workflow` in the stack's config, or use a token that may see it (fine-grained: `Actions: write`).",
-        )
-    return None
+        errors.extend(faults)
+        findings.warnings.extend(warnings)
+    return errors
 
 
 def _control_plane(url: str, config: ConfigLookup) -> list[RefusedError]:

@@ -52,6 +52,7 @@ GOOD: Mapping[str, tuple[int, Any]] = {
     "GET /repos/o/r": (200, {"permissions": {"push": True}}),
     "GET /repos/o/r/actions/secrets/public-key": (200, {}),
     "GET /repos/o/r/actions/workflows/publish.yml": (200, {}),
+    "GET /repos/o/r/environments": (200, {"total_count": 0, "environments": []}),
     "GET /cp/admin/orgs": (200, {"orgs": []}),
 }
 
