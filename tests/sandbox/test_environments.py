@@ -180,23 +180,13 @@ def test_the_log_of_requests_says_whose_control_plane_was_asked(sandbox: Sandbox
     assert asked == [("/health", "molecule-cp-staging"), ("/health", "molecule-cp")]
 
 
-def test_a_failure_is_played_where_it_is_meant(sandbox: Sandbox) -> None:
-    """`APP/NAME`: only that app's control planes fail with a new value; here they do not start."""
-    with sandbox.setting(control_plane__crash_on_new="molecule-cp/RESEND_API_KEY"):
-        for app in ("molecule-cp", "molecule-cp-staging"):
-            path = f"/v1/apps/{app}"
-            values = {"values": {"RESEND_API_KEY": "re_another"}}
-            assert sandbox.fly("POST", f"{path}/secrets", values).status_code == 200
-            (machine,) = sandbox.fly("GET", f"{path}/machines").json()
-            body = {"config": machine["config"]}
-            assert sandbox.fly("POST", f"{path}/machines/{machine['id']}", body).status_code == 200
-        until(lambda: healthy(sandbox, "molecule-cp-staging"), what="staging is well")
-        until(lambda: not healthy(sandbox, "molecule-cp"), what="production is not")
-
-
-def healthy(sandbox: Sandbox, app: str) -> bool:
-    (machine,) = sandbox.inspect()["fly"]["apps"][app]["machines"]
-    return bool(machine["healthy"]) and machine["env_sha256"]["RESEND_API_KEY"] == sha256("re_another")
+def test_a_sandbox_that_is_started_again_hosts_what_it_hosted(sandbox: Sandbox, callers: dict[str, Caller]) -> None:
+    before = sandbox.inspect()["environments"]
+    sandbox.stop()
+    sandbox.start()
+    assert sandbox.inspect()["environments"] == before
+    for caller in callers.values():
+        assert [each["slug"] for each in caller("GET", "/cp/admin/orgs").json()["orgs"]] == ["tenant-1"]
 
 
 def test_a_tenant_is_made_ill_where_it_is_meant(sandbox: Sandbox) -> None:
@@ -278,6 +268,25 @@ def test_an_environment_that_is_not_there(sandbox: Sandbox, tmp_path: Path) -> N
     for command in (["env"], ["stacks", "--to", str(tmp_path)]):
         done = run(*command, "--dir", str(sandbox.directory), "--environment", "qa")
         assert (done.returncode, done.stderr) == (1, "There is no environment qa. There are: staging, production.\n")
+
+
+def test_a_failure_is_played_where_it_is_meant(sandbox: Sandbox) -> None:
+    """`APP/NAME`: only that app's control planes fail with a new value; here they do not start."""
+    with sandbox.setting(control_plane__crash_on_new="molecule-cp/RESEND_API_KEY"):
+        for app in ("molecule-cp", "molecule-cp-staging"):
+            path = f"/v1/apps/{app}"
+            values = {"values": {"RESEND_API_KEY": "re_another"}}
+            assert sandbox.fly("POST", f"{path}/secrets", values).status_code == 200
+            (machine,) = sandbox.fly("GET", f"{path}/machines").json()
+            body = {"config": machine["config"]}
+            assert sandbox.fly("POST", f"{path}/machines/{machine['id']}", body).status_code == 200
+        until(lambda: healthy(sandbox, "molecule-cp-staging"), what="staging is well")
+        until(lambda: not healthy(sandbox, "molecule-cp"), what="production is not")
+
+
+def healthy(sandbox: Sandbox, app: str) -> bool:
+    (machine,) = sandbox.inspect()["fly"]["apps"][app]["machines"]
+    return bool(machine["healthy"]) and machine["env_sha256"]["RESEND_API_KEY"] == sha256("re_another")
 
 
 # Who is hosted
