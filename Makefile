@@ -5,7 +5,7 @@ DEV := .venv-dev/bin/python
 CODE := __main__.py components sandbox tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test bench faults report audit sandbox sandbox-stop stack env engine environment sandbox-environment lint format clean
+.PHONY: help rehearse test bench faults sequences report audit sandbox sandbox-stop stack env engine environment sandbox-environment lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
@@ -21,8 +21,11 @@ test: engine environment sandbox-environment ## all tests
 bench: engine environment sandbox-environment ## how long a leaked token stays good, beside a routine rotation
 	@$(DEV) -m tools.bench leaked
 
-faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (about a day; goes on where it stopped)
-	@$(DEV) -m tools.faults --workers $${FAULT_WORKERS:-2} --document docs/fault-matrix.md
+faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (many hours; goes on where it stopped)
+	@$(DEV) -m tools.faults --cover --workers $${FAULT_WORKERS:-4} --document docs/fault-matrix.md
+
+sequences: engine environment sandbox-environment ## random sequences of bumps, faults, crashes, ways back and partial updates: N=20 SEED=7 SECRETS=NAME,NAME
+	@$(DEV) -m tools.sequences --runs $${N:-10} $${SEED:+--seed "$$SEED"} $${SECRETS:+--secrets "$$SECRETS"}
 
 sandbox: sandbox-environment ## start the sandbox in .sandbox and say how to use it
 	@$(DEV) -m sandbox start --dir .sandbox --detach
@@ -77,4 +80,4 @@ format: sandbox-environment ## format the code
 	@$(DEV) -m ruff check --fix $(CODE)
 
 clean: ## remove what make and the tests made in this checkout
-	rm -rf .venv .venv-dev .rehearsal report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-dev .rehearsal .sequences report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis

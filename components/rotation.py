@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +12,12 @@ import pulumi
 from pulumi.runtime import is_dry_run
 from pulumi.runtime.config import is_config_secret
 
-from components import drift, impact_text, neighbours, operator_credentials, own_state, preflight, staging
+from components import clock, drift, impact_text, neighbours, operator_credentials, own_state, preflight, staging
 from components import settings as configuration
 from components import supplied as supplied_values
+from components.clock import utc_now
 from components.encryption.reencryption import KEY_BEFORE
+from components.engine_errors import without_traceback
 from components.errors import OperatorError, RefusedError
 from components.fly.client import FlyClient
 from components.graph import Rotation
@@ -23,10 +25,13 @@ from components.http import ApiError
 from components.impact import Case, Finding, Impact, Surroundings, as_data, impact_of, summary
 from components.issuers import ISSUERS
 from components.progress import State
+from components.promotion import Promotion
 from components.rotated import Rotated
 from components.secret import LEAKED, ROUTINE, Family, Secret
 from components.settings import ROLLING, STAGED, Settings
+from components.stack_before import promotion_of_config, promotions_of
 from components.staging import HeldBack
+from components.stripe.old_value import readable
 from components.work import Work, work_of
 
 Result = TypeVar("Result")
@@ -61,6 +66,7 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
         secrets: The secret map.
         not_managed: Names of the map that this program cannot rotate, with the reason.
     """
+    without_traceback()
     state = _refusing(own_state.read)
     rotated, impact = _refusing(lambda: _decide(settings, list(secrets), not_managed, state))
     text = impact_text.render(impact)
@@ -85,7 +91,9 @@ def _decide(
     config = pulumi.Config()
     names = [secret.name for secret in secrets]
     generations = configuration.rotations(config.get_object("rotations"), managed=names, not_managed=not_managed)
+    promotion = promotion_of_config(config)
     for key, listed in (
+        ("promotionOverrides", promotion.overrides),
         ("reasons", settings.reasons),
         ("maxAgeDays", settings.max_age_days),
         ("compromised", settings.compromised),
@@ -132,10 +140,12 @@ def _decide(
         )
         for secret in rotated
     ]
-    return _foresee(replace(settings, rollout=rollout), cases, state)
+    return _foresee(replace(settings, rollout=rollout), cases, state, promotion)
 
 
-def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[list[Rotated], Impact]:
+def _foresee(
+    settings: Settings, rotated: list[Rotated], state: State, promotion: Promotion
+) -> tuple[list[Rotated], Impact]:
     """What is done for each secret, with all that has to be read for that.
 
     Raises:
@@ -167,6 +177,8 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
         )
         for each in rotated
     ]
+    decisions = promotions_of(rotated, works, promotion, reasons=settings.reasons)
+    rotated = [replace(each, record=decisions[each.secret.name].record) for each in rotated]
     candidates = [
         preflight.Candidate(
             secret=each.secret,
@@ -188,7 +200,7 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
             tenant_app=settings.tenant_app,
             config=_config_value,
         )
-    for warning in [*findings.warnings, *_of_reasons(settings, rotated, works)]:
+    for warning in [*findings.warnings, *_of_reasons(settings, rotated, works), *_of_the_clock()]:
         pulumi.log.warn(warning)
     impact = impact_of(
         (
@@ -203,6 +215,7 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
                 staged=each.held_back.reason if each.held_back is not None else "",
                 finding=findings.secrets.get(each.secret.name, Finding()),
                 max_age_days=each.max_age_days,
+                promotion=decisions[each.secret.name].said,
             )
             for each in rotated
         ),
@@ -213,7 +226,7 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
             max_unavailable=settings.max_unavailable,
             stages=stages,
             reprovision_path=settings.reprovision_path,
-            now=datetime.now(UTC),
+            now=utc_now(),
         ),
     )
     return rotated, impact
@@ -266,6 +279,17 @@ def _of_reasons(settings: Settings, rotated: Iterable[Rotated], works: Mapping[s
                 f"`reasons.{name}` is still `{LEAKED}`, and generation {each.generation} is verified: take it off "
                 f"(`pulumi config rm --path 'reasons.{name}'`), or the next rotation is hurried as well."
             )
+
+
+def _of_the_clock() -> Iterable[str]:
+    """A clock that is wrong. What depends on the time is done by the providers' one."""
+    ahead = clock.ahead()
+    if ahead:
+        direction = "ahead of" if ahead > timedelta(0) else "behind"
+        yield (
+            f"The clock of this machine is {readable(abs(ahead))} {direction} that of the providers, whose time counts here. Set it right: "
+            "whatever else compares times on this machine is wrong by as much."
+        )
 
 
 def _seen(rotated: Iterable[Rotated], state: State, *, staged: bool) -> drift.Seen:

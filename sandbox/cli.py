@@ -66,6 +66,7 @@ _OPTIONS: Final = {
     "--revocation-delay": "revocation_delay",
     "--boot-time": "boot_time",
     "--check-interval": "check_interval",
+    "--api-latency": "api_latency",
     "--secrets-lag": "secrets_lag",
     "--restart-backoff": "restart_backoff",
     "--proxy-patience": "proxy_patience",

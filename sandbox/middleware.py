@@ -42,6 +42,8 @@ _NAMING: Final = frozenset({"id", "name", "slug", "app", "appId", "app_id", "app
 """Variables of GraphQL requests that name something. What others hold may be secret."""
 _REFUSED: Final = frozenset({401, 403})
 _READS: Final = frozenset({"GET", "HEAD"})
+_NO_API: Final = frozenset({"control-plane", "tenant"})
+"""What the setting `api_latency` is not about."""
 
 
 class _Connection(Protocol):
@@ -105,10 +107,19 @@ class Observation:
         consumer = Headers(scope=scope).get(CONSUMER_HEADER)
         app = self._apps.get((scope.get("server") or ("", 0))[1])
         number = self._world.record_request(
-            provider, method, target=target, path_template=template, consumer=consumer, app=app, about=about
+            provider,
+            method,
+            target=target,
+            path_template=template,
+            consumer=consumer,
+            agent=Headers(scope=scope).get("user-agent"),
+            app=app,
+            about=about,
         )
         send = self._noting(number, send)
         fault = faults.strike(self._world, provider=provider, method=method, target=target, consumer=consumer)
+        if provider not in _NO_API and (latency := self._world.number("api_latency")):
+            await asyncio.sleep(latency)
         if fault is None:
             await self._observed(scope, receive, send, f"{provider} {method} {target}")
         else:

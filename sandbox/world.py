@@ -84,6 +84,9 @@ class Setting:
 SETTINGS: Final[dict[str, Setting]] = {
     "revocation_delay": Setting(default=0.0, description="seconds until a revocation bites"),
     "boot_time": Setting(default=0.0, description="seconds that a machine needs to boot, on top of its process's own"),
+    "api_latency": Setting(
+        default=0.0, description="seconds that every provider takes to answer, on top; not control planes and tenants"
+    ),
     "check_interval": Setting(default=1.0, description="seconds between two health checks of a machine"),
     "secrets_lag": Setting(default=0.0, description="seconds until written secrets can be booted with (412 before)"),
     "rate_limits": Setting(
@@ -341,7 +344,7 @@ class World:
                 (
                     "CREATE TABLE IF NOT EXISTS request_log (number INTEGER PRIMARY KEY, at TEXT NOT NULL, provider TEXT NOT NULL,"
                     " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT, status INTEGER,"
-                    " app TEXT, about TEXT)"
+                    " agent TEXT, answered_at TEXT, app TEXT, about TEXT)"
                 ),
                 "CREATE TABLE IF NOT EXISTS breakages (at TEXT NOT NULL, consumer TEXT NOT NULL, what TEXT NOT NULL)",
             ):
@@ -438,6 +441,7 @@ class World:
         target: str,
         path_template: str,
         consumer: str | None = None,
+        agent: str | None = None,
         app: str | None = None,
         about: str = "",
     ) -> int:
@@ -449,6 +453,7 @@ class World:
             target: The path, without its query; of GraphQL with the root fields behind it.
             path_template: The path with names for its variable parts.
             consumer: Which consumer made it; None for anybody else, above all the operator.
+            agent: What it says of itself in `User-Agent`.
             app: Which Fly app it is handed to, of a request to Fly's proxy: only the port tells.
             about: What it names besides its path: its query, or of GraphQL the names and ids among its variables.
 
@@ -462,17 +467,20 @@ class World:
             )
             row = self.database.execute(
                 """
-                INSERT INTO request_log (at, provider, method, target, template, consumer, app, about)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                INSERT INTO request_log (at, provider, method, target, template, consumer, agent, app, about)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
-                (timestamp(self.now()), provider, method, target, path_template, consumer, app, about),
+                (timestamp(self.now()), provider, method, target, path_template, consumer, agent, app, about),
             )
         return int(row.lastrowid or 0)
 
     def record_status(self, number: int, status: int) -> None:
         """Note how a request was answered."""
         with self.database:
-            self.database.execute("UPDATE request_log SET status = ? WHERE number = ?", (status, number))
+            self.database.execute(
+                "UPDATE request_log SET status = ?, answered_at = ? WHERE number = ?",
+                (status, timestamp(self.now()), number),
+            )
 
     def request_log(self, *, after: int = 0) -> list[dict[str, Any]]:
         """Return the requests whose number is above `after`, oldest first.

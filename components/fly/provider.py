@@ -24,7 +24,7 @@ from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
 from components import operator_credentials
 from components.clock import now
-from components.dynamic_provider import Properties, Provider, integer, same
+from components.dynamic_provider import Properties, Provider, integer, looking_at, same
 from components.fly.client import FlyClient
 from components.fly.rollout import (
     Delivery,
@@ -47,19 +47,21 @@ class AppSecretsProvider(Provider):
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
         staged = _olds.get("staged") or {}
-        waiting = self._waiting(_olds)
-        rolls_out = bool(waiting) and not _is_staged(_news)
-        return DiffResult(
-            changes=rolls_out
-            or len(waiting) < len(staged)
-            or _olds["names"] != _news["names"]
-            or bool(self._changed(_olds, _news))
-        )
+        with looking_at(_news["app"]):
+            waiting = self._waiting(_olds)
+            rolls_out = bool(waiting) and not _is_staged(_news)
+            return DiffResult(
+                changes=rolls_out
+                or len(waiting) < len(staged)
+                or _olds["names"] != _news["names"]
+                or bool(self._changed(_olds, _news))
+            )
 
     def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
-        changed = {*self._changed(_olds, _news)}
-        if not _is_staged(_news):
-            changed |= self._waiting(_olds).keys() & set(_news["names"])
+        with looking_at(_news["app"]):
+            changed = {*self._changed(_olds, _news)}
+            if not _is_staged(_news):
+                changed |= self._waiting(_olds).keys() & set(_news["names"])
         return UpdateResult(self._deliver(_news, olds=_olds, changed={name: _news[name] for name in sorted(changed)}))
 
     def _changed(self, olds: Properties, news: Properties) -> list[str]:
@@ -95,7 +97,8 @@ class AppSecretsProvider(Provider):
     def _deliver(self, props: Properties, *, olds: Properties, changed: Mapping[str, str]) -> Properties:
         finished = integer(olds.get("version") or 0)
         delivery = Delivery(version=finished, digests={}, machines=())
-        waiting = self._waiting(olds)
+        with looking_at(props["app"]):
+            waiting = self._waiting(olds)
         # What machines run with: the way back.
         previous = {**_values(olds), **{name: entry["before"] for name, entry in waiting.items()}}
         previous = {name: value for name, value in previous.items() if value}

@@ -59,6 +59,20 @@ def test_the_same_value_is_no_change(fly: FakeFly) -> None:
     assert fly.log == []
 
 
+@pytest.mark.parametrize("act", ["diff", "update"])
+@pytest.mark.parametrize("status", [401, 500])
+def test_fly_that_does_not_say_what_it_holds_is_an_error_with_a_next_step(
+    fly: FakeFly, wire: Wire, act: str, status: int
+) -> None:
+    assert fly.secrets
+    wire.serve = lambda _request: reply(status, {"error": "no"})
+    with pytest.raises(OperatorError, match="app cp holds") as failed:
+        getattr(AppSecretsProvider(), act)("cp", deployed({"TOKEN": OLD}), app({"TOKEN": OLD}))
+    assert "no secret of cp was written" in failed.value.state
+    assert "`pulumi up` again" in failed.value.next_step
+    assert failed.value.contact.startswith("Fly")
+
+
 @pytest.mark.parametrize("how", ["overwritten", "gone"])
 def test_a_value_that_somebody_changed_at_fly_is_a_change_and_is_written_again(fly: FakeFly, how: str) -> None:
     if how == "overwritten":
