@@ -39,12 +39,14 @@ class Real(Stack):
     Attributes:
         issuer: The provider.
         held: What each location holds, whatever the state says.
+        unproven: Whether anything was revoked although what is held is not what was verified.
         running: What machines of the Fly app run with: a secret that is staged is not what they booted with.
     """
 
     issuer: FakeIssuer = field(default_factory=FakeIssuer)
     held: dict[str, str] = field(default_factory=lambda: dict.fromkeys(DELIVERIES, HAND_MADE))
     running: str = HAND_MADE
+    unproven: bool = False
 
     def act(
         self,
@@ -133,6 +135,7 @@ class Real(Stack):
             tenants_behind=lambda value: [] if self.held[DELIVERIES[1]] == value else ["a machine"],
         )
         revoke_all_but([self.issuer], order, sleep=Clock().sleep)
+        self.unproven |= report["subject"] != self._subject
         return outputs
 
     def _in_state(self, place: str) -> str:
@@ -246,6 +249,11 @@ class Core(RuleBasedStateMachine):
         """Whatever a location holds, or a machine runs with, is alive, or was there before."""
         alive = {self.stack.issuer.values[each] for each in self.stack.issuer.alive}
         assert {*self.stack.held.values(), self.stack.running} <= alive | {HAND_MADE}
+
+    @invariant()
+    def nothing_is_revoked_on_the_strength_of_another_verification(self) -> None:
+        """What was verified is this turn of the credential, held by every location as it is now."""
+        assert not self.stack.unproven
 
     @invariant()
     def what_is_verified_can_come_back(self) -> None:
