@@ -5,7 +5,7 @@ DEV := .venv-dev/bin/python
 CODE := __main__.py components sandbox tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test bench faults sequences report audit sandbox sandbox-stop env engine environment sandbox-environment lint format clean
+.PHONY: help rehearse test bench faults sequences report audit sandbox sandbox-stop stack env engine environment sandbox-environment lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
@@ -21,8 +21,8 @@ test: engine environment sandbox-environment ## all tests
 bench: engine environment sandbox-environment ## how long a leaked token stays good, beside a routine rotation
 	@$(DEV) -m tools.bench leaked
 
-faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (about a day; goes on where it stopped)
-	@$(DEV) -m tools.faults --workers $${FAULT_WORKERS:-2} --document docs/fault-matrix.md
+faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (many hours; goes on where it stopped)
+	@$(DEV) -m tools.faults --cover --workers $${FAULT_WORKERS:-4} --document docs/fault-matrix.md
 
 sequences: engine environment sandbox-environment ## random sequences of bumps, faults, crashes, ways back and partial updates: N=20 SEED=7 SECRETS=NAME,NAME
 	@$(DEV) -m tools.sequences --runs $${N:-10} $${SEED:+--seed "$$SEED"} $${SECRETS:+--secrets "$$SECRETS"}
@@ -42,6 +42,10 @@ audit: engine environment ## compare what providers show with the selected stack
 	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
 	for stack in $$STACK; do set -- "$$@" --stack "$$stack"; done; \
 	.venv/bin/python -m tools.audit "$$@"
+
+stack: engine environment ## add an environment: NAME=qa make stack; after another model than staging: NAME=qa LIKE=production make stack
+	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
+	.venv/bin/python -m tools.new_stack $${NAME:?is the name of the new stack} --like $${LIKE:-staging}
 
 env: ## print export lines that put the engine and the program's environment on PATH
 	@$(MAKE) --no-print-directory engine environment sandbox-environment >&2

@@ -1,5 +1,10 @@
 """What all dynamic providers share. Methods of providers get the outputs of the state and the inputs of the program as plain dicts."""
 
+import functools
+import os
+import select
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +16,7 @@ from components.errors import OperatorError
 from components.http import ApiError
 
 Properties = dict[str, Any]
+PLUGIN = "pulumi.dynamic.__main__"  # the module that the engine starts for all dynamic providers of a stack
 
 
 class Provider(ResourceProvider):
@@ -26,6 +32,7 @@ class Provider(ResourceProvider):
     def configure(self, req: ConfigureRequest) -> None:
         """Keeps the stack's config, in the process of the provider only."""
         self._config = req.config
+        end_with_the_engine()
 
     def config(self, key: str) -> str | None:
         """A key of the stack's config, as it was at the last update (see `operator_credentials`)."""
@@ -56,6 +63,28 @@ def looking_at(app: str) -> Iterator[None]:
             next_step="`pulumi up` again once Fly answers.",
             contact=error.contact,
         ) from error
+
+
+@functools.cache
+def end_with_the_engine() -> None:
+    """From now on the plugin's process ends in the moment in which its engine does, however that ended. Does nothing elsewhere.
+
+    An engine that is killed (`kill -9`, out of memory) takes no plugin with it. A rollout that goes on then would work beside the next
+    `pulumi up`, on another value perhaps: two writers. To be cut off is what every method bears anyway.
+
+    The engine holds the other end of the pipe that is our standard error: when that is gone, `poll` says so (poll(2), POLLERR). The parent is
+    no sign: between the engine and us stands a shell. Without `poll` (Windows) nothing is noticed.
+    """
+    if getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "") == PLUGIN and hasattr(select, "poll"):
+        threading.Thread(target=_end_with, args=(sys.stderr.fileno(),), name="end with the engine", daemon=True).start()
+
+
+def _end_with(pipe: int) -> None:
+    """Waits until nobody reads a pipe that this process writes to, and ends the process as `kill -9` would: no way back is taken."""
+    poll = select.poll()
+    poll.register(pipe, 0)  # what tells of the end is told unasked
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll()):
+        os._exit(1)
 
 
 def integer(value: object) -> int:

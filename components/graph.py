@@ -114,8 +114,12 @@ class Rotation(pulumi.ComponentResource):
         verification = self._check(
             f"{own_state.VERIFICATION_PREFIX}{secret.name}",
             secret.verification,
-            # Not said of a routine rotation: a check that is told something new runs again.
-            {**rotated.verification, **({"reason": LEAKED} if rotated.reason == LEAKED else {})},
+            # Said only where there is something to say: a check that is told something new runs again.
+            {
+                **rotated.verification,
+                **({"reason": LEAKED} if rotated.reason == LEAKED else {}),
+                **({"record": rotated.record} if rotated.record else {}),
+            },
             credential=credential,
             subject=subject,
             stdin=credential.value if secret.verification.takes_value else None,
@@ -138,7 +142,7 @@ class Rotation(pulumi.ComponentResource):
                 pulumi.ResourceOptions(depends_on=[verification], ignore_changes=ALL if held is not None else None),
             ),
         )
-        return _metadata(rotated, revocation)
+        return _metadata(rotated, revocation, report)
 
     def _given(self, rotated: Rotated) -> pulumi.Output[str] | None:
         """The value of a generation that no provider mints."""
@@ -287,7 +291,9 @@ def _delivered_at(secret: Secret, apps: Mapping[str, AppSecrets]) -> pulumi.Outp
     )
 
 
-def _metadata(rotated: Rotated, revocation: Revocation) -> pulumi.Output[dict[str, Any]]:
+def _metadata(
+    rotated: Rotated, revocation: Revocation, report: pulumi.Output[dict[str, Any]]
+) -> pulumi.Output[dict[str, Any]]:
     return pulumi.Output.all(
         generation=revocation.generation,
         credential_id=revocation.credential_id,
@@ -295,6 +301,7 @@ def _metadata(rotated: Rotated, revocation: Revocation) -> pulumi.Output[dict[st
         alive=revocation.alive,
         unmanaged=revocation.unmanaged,
         timeline=revocation.timeline,
+        report=report,
     ).apply(lambda values: _described(rotated, values))
 
 
@@ -303,6 +310,9 @@ def _described(rotated: Rotated, values: Mapping[str, Any]) -> dict[str, Any]:
     # Numbers arrive as floats.
     timeline = [{**each, "generation": int(each["generation"])} for each in values["timeline"] or ()]
     newest = timeline[0] if timeline else {}
+    values, report = {key: each for key, each in values.items() if key != "report"}, values.get("report") or {}
+    # Not of a verification that nothing has been revoked for yet (`--target`).
+    record = report.get("record") or {} if report.get("verified_at") == values["verified_at"] else {}
     minted_at = newest.get("minted_at") or rotated.progress.minted_at
     age = age_since(minted_at, max_age_days=rotated.max_age_days, now=utc_now())
     return {
@@ -316,6 +326,8 @@ def _described(rotated: Rotated, values: Mapping[str, Any]) -> dict[str, Any]:
         "locations": [str(each) for each in rotated.secret.locations],
         "consumers": [each.consumer for each in rotated.secret.locations],
         "staged": rotated.generation if rotated.held_back is not None else None,
+        # Left out where an older version of this program has verified: a new key alone would show up as a change.
+        **{key: record[key] for key in ("verified_with", "promotion") if key in record},
     }
 
 

@@ -129,6 +129,7 @@ class Effect:
         outage: Whom it cuts off; "" for nobody.
         at_risk: What breaks if it goes wrong.
         costs: What is given up because the value before has leaked.
+        promotion: Whether the stack that goes before has proven it; "" where none does.
         writes: The requests that change something, apart from those to restart machines.
     """
 
@@ -155,6 +156,7 @@ class Effect:
     outage: str = ""
     at_risk: str = ""
     costs: tuple[str, ...] = ()
+    promotion: str = ""
     writes: tuple[Request, ...] = ()
 
 
@@ -227,6 +229,7 @@ class Case:
         staged: Why it is only staged; "" where it is not.
         finding: Of the preflight.
         max_age_days: When its value gets too old; None for never.
+        promotion: Whether the stack that goes before has proven it; "" where none does.
     """
 
     secret: Secret
@@ -239,6 +242,7 @@ class Case:
     staged: str = ""
     finding: Finding = Finding()
     max_age_days: int | None = None
+    promotion: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,6 +327,7 @@ def _effect(case: Case, state: State, age: Age) -> Effect:
         outage=finding.outage,
         at_risk=secret.at_risk if work.delivers else "",
         costs=(*verification.costs, *_left_to_the_provider(case)),
+        promotion=case.promotion,
         writes=announcement.together(steps).writes,
     )
 
@@ -488,6 +493,7 @@ def _effect_as_data(effect: Effect) -> dict[str, Any]:
         "outage": effect.outage,
         "at_risk": effect.at_risk,
         "costs": list(effect.costs),
+        "promotion": effect.promotion,
     }
 
 

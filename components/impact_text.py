@@ -68,6 +68,7 @@ def _details(effect: Effect) -> str:
     lines = [title]
     _add(lines, "unfinished", [effect.unfinished] if effect.unfinished else [])
     _add(lines, "overdue", [f"since {effect.age.rotate_by}"] if effect.age.overdue else [])
+    _add(lines, "promotion", [effect.promotion] if effect.promotion else [])
     _add(lines, "revoke", [f"first, what a crash has left: {_named(effect.orphans)}"] if effect.orphans else [])
     _add(lines, "mint", [effect.mints] if effect.mints else [])
     _add(lines, "value", ["the one that was handed in"] if effect.supplied else [])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.keyring import Credential, fingerprint
+from components.promotion import overridden
 from components.secret import ROUTINE
 
 
@@ -88,6 +89,17 @@ class Progress:
     def reason(self) -> str:
         """Why the generation verified last was rotated to."""
         return str(self.verification.told.get("reason", ROUTINE)) if self.verification else ROUTINE
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What the verification of that generation has recorded of itself (`components.promotion`); empty where it has not."""
+        told = self.verification.told.get("record") if self.verification else None
+        return told if isinstance(told, Mapping) else {}
+
+    @property
+    def overridden(self) -> str:
+        """Why it was rotated before the stack that goes first had proven it; "" where that had, or none goes first."""
+        return overridden(self.record)
 
 
 @dataclass(frozen=True, kw_only=True)

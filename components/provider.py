@@ -18,7 +18,7 @@ from typing import Any
 
 from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
-from components import lifecycle, operator_credentials
+from components import http, lifecycle, operator_credentials
 from components.clock import now
 from components.dynamic_provider import Properties, Provider, integer, same
 from components.errors import OperatorError
@@ -53,13 +53,15 @@ class CredentialProvider(Provider):
             keyring=tuple(keyring or ()),
             keep_from=integer(props.get("keep_from") or 0),
         )
-        current, known = lifecycle.make_current(
-            _issuers(context, props, olds),
-            _family(props),
-            integer(props["generation"]),
-            keyring=keyring,
-            keep_from=context.keep_from,
-        )
+        family = _family(props)
+        with http.purpose(f"mint {family.secret}"):
+            current, known = lifecycle.make_current(
+                _issuers(context, props, olds),
+                family,
+                integer(props["generation"]),
+                keyring=keyring,
+                keep_from=context.keep_from,
+            )
         turns = 0 if olds is None else integer(olds["turn"])
         return {
             **props,
@@ -116,7 +118,8 @@ class RevocationProvider(Provider):
             tenants_behind=partial(self._tenants_behind, props.get("tenants")),
         )
         issuers = _issuers(Context(config=self.config, keyring=known), props, olds)
-        verdict = lifecycle.revoke_all_but(issuers, order)
+        with http.purpose(f"revoke {order.family.secret}"):
+            verdict = lifecycle.revoke_all_but(issuers, order)
         return {
             **props,
             "revoked": [each.name for each in verdict.revoked],
@@ -157,6 +160,7 @@ def _timeline(
         else {
             "generation": generation,
             "reason": props["reason"],
+            **({"override": props["override"]} if props.get("override") else {}),
             "minted_at": minted_at,
             "delivered_at": props.get("delivered_at") or "",
             "verified_at": props["verified_at"],

@@ -98,6 +98,7 @@ class Revocation(Resource, module="rotation", name="Revocation"):
         properties = {
             **_described(rotated),
             "reason": rotated.reason,
+            **({"override": rotated.overridden} if rotated.overridden else {}),
             "minted_at": credential.created_at,
             "delivered_at": delivered_at,
             "credential_id": credential.credential_id,

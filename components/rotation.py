@@ -12,7 +12,7 @@ import pulumi
 from pulumi.runtime import is_dry_run
 from pulumi.runtime.config import is_config_secret
 
-from components import clock, drift, impact_text, operator_credentials, own_state, preflight, staging
+from components import clock, drift, impact_text, neighbours, operator_credentials, own_state, preflight, staging
 from components import settings as configuration
 from components import supplied as supplied_values
 from components.clock import utc_now
@@ -25,15 +25,18 @@ from components.http import ApiError
 from components.impact import Case, Finding, Impact, Surroundings, as_data, impact_of, summary
 from components.issuers import ISSUERS
 from components.progress import State
+from components.promotion import Promotion
 from components.rotated import Rotated
 from components.secret import LEAKED, ROUTINE, Family, Secret
 from components.settings import ROLLING, STAGED, Settings
+from components.stack_before import promotion_of_config, promotions_of
 from components.staging import HeldBack
 from components.stripe.old_value import readable
 from components.work import Work, work_of
 
 Result = TypeVar("Result")
 
+PROGRAM = Path(__file__).parents[1]  # where Pulumi.yaml is
 IMPACT_FILE = "ROTATION_IMPACT_FILE"  # the variable that names a file for the impact, as JSON: a preview's outputs are kept nowhere
 
 
@@ -88,7 +91,9 @@ def _decide(
     config = pulumi.Config()
     names = [secret.name for secret in secrets]
     generations = configuration.rotations(config.get_object("rotations"), managed=names, not_managed=not_managed)
+    promotion = promotion_of_config(config)
     for key, listed in (
+        ("promotionOverrides", promotion.overrides),
         ("reasons", settings.reasons),
         ("maxAgeDays", settings.max_age_days),
         ("compromised", settings.compromised),
@@ -98,6 +103,7 @@ def _decide(
     rotated = [secret for secret in secrets if secret.name in generations]
     configuration.assert_configured(rotated)
     configuration.assert_coupled(rotated)
+    _assert_apart(settings, rotated)
     configuration.assert_no_step_back(generations, state.progress)
     supplied = supplied_values.values(
         config.get_object("supplied"),
@@ -134,10 +140,12 @@ def _decide(
         )
         for secret in rotated
     ]
-    return _foresee(replace(settings, rollout=rollout), cases, state)
+    return _foresee(replace(settings, rollout=rollout), cases, state, promotion)
 
 
-def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[list[Rotated], Impact]:
+def _foresee(
+    settings: Settings, rotated: list[Rotated], state: State, promotion: Promotion
+) -> tuple[list[Rotated], Impact]:
     """What is done for each secret, with all that has to be read for that.
 
     Raises:
@@ -169,6 +177,8 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
         )
         for each in rotated
     ]
+    decisions = promotions_of(rotated, works, promotion, reasons=settings.reasons)
+    rotated = [replace(each, record=decisions[each.secret.name].record) for each in rotated]
     candidates = [
         preflight.Candidate(
             secret=each.secret,
@@ -205,6 +215,7 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
                 staged=each.held_back.reason if each.held_back is not None else "",
                 finding=findings.secrets.get(each.secret.name, Finding()),
                 max_age_days=each.max_age_days,
+                promotion=decisions[each.secret.name].said,
             )
             for each in rotated
         ),
@@ -219,6 +230,27 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
         ),
     )
     return rotated, impact
+
+
+def _assert_apart(settings: Settings, rotated: list[Secret]) -> None:
+    """Refuses what another stack of this program delivers to the same place. Says what it cannot know.
+
+    Raises:
+        RefusedError: With every such secret.
+    """
+    if pulumi.Config().get_bool(neighbours.OWN_PROVIDERS):
+        return
+    try:
+        project = neighbours.project(PROGRAM)
+    except (OSError, ValueError) as error:
+        pulumi.log.warn(
+            f"Whether another stack delivers to the same places is not known: {type(error).__name__} at {neighbours.PROJECT_FILE}."
+        )
+        return
+    beside, unreadable = neighbours.read(project, stack=pulumi.get_stack())
+    for name in unreadable:
+        pulumi.log.warn(f"{name} cannot be read as a stack's config, so what that stack delivers where is not known.")
+    neighbours.assert_apart(rotated, beside, settings=settings)
 
 
 def _is_finished(state: State, secret: str, *, generation: int) -> bool:

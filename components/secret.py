@@ -169,6 +169,8 @@ class Secret:
         tenants: The tenants' machines, where they hold it. They get it after every Fly app, because the control plane hands it to new ones.
         rows: What is encrypted with it, where that is to be re-encrypted.
         requires: Config keys that have to be set to rotate it, with their values.
+        choices: Config keys that decide how it is rotated and proven, with their values: a stack that goes before has to have made the same
+            choices to have proven it (`components.promotion`).
         probe: Proves that the credential is good, before it is delivered anywhere. None where nothing could be asked.
         verification: Proves that the consumers work with the new value, before the old one is revoked.
         may_be_staged: Whether machines may get it at their next restart, whoever causes that (`rollout: staged`).
@@ -185,6 +187,7 @@ class Secret:
     tenants: TenantMachines | None = None
     rows: EncryptedRows | None = None
     requires: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
     probe: Check | None = None
     verification: Check
     may_be_staged: bool = False

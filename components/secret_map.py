@@ -39,6 +39,7 @@ def fly_api_token(settings: Settings) -> Secret:
         fly=(FlySecret(app=settings.app),),
         repositories=_repositories(settings),
         coupled=True,
+        choices={"deployTokenProfile": settings.deploy_token_profile},
         at_risk="Once the old token is revoked, whoever still has it breaks, and nobody is told: without the new one at Fly no tenant can be "
         "provisioned (401), without it at GitHub no image is published.",
         probe=Check(module="fly_token_probe", settings={"app": settings.deploy_token_app}),
@@ -73,6 +74,7 @@ def neon_api_key(settings: Settings) -> Secret:
         fly=(FlySecret(app=settings.app),),
         requires={"neonProject": settings.neon_project}
         | ({} if settings.neon_key_scope == "personal" else {"neonOrganization": settings.neon_organization}),
+        choices={"neonKeyScope": settings.neon_key_scope, **_use(settings)},
         probe=Check(module="neon_api_key_probe", settings={"project": settings.neon_project}),
         verification=Check(
             module="neon_api_key",
@@ -106,6 +108,11 @@ def database_url(settings: Settings) -> Secret:
         ),
         fly=(FlySecret(app=settings.app),),
         requires={"databaseProject": settings.database_project},
+        choices={
+            "databaseStrategy": settings.database_strategy,
+            "databasePooled": _yes(settings.database_pooled),
+            **_use(settings),
+        },
         probe=Check(module="database_url_probe", settings={"every_table": alternates}),
         verification=Check(
             module="database_url",
@@ -141,6 +148,10 @@ def tenant_redis_url(settings: Settings) -> Secret:
         fly=(FlySecret(app=settings.app),),
         tenants=TenantMachines(app=settings.tenant_app, variable="REDIS_URL", same_server=True),
         requires={"upstashDatabase": settings.upstash_database},
+        choices={
+            "redisStrategy": settings.redis_strategy,
+            **({"redisRules": settings.redis_rules, **_use(settings)} if acl else {}),
+        },
         probe=Check(module="tenant_redis_url_probe", settings={"rules": rules}),
         verification=Check(
             module="tenant_redis_url",
@@ -194,6 +205,11 @@ def secrets_encryption_key(settings: Settings) -> Secret:
         rows=None if reprovisions else EncryptedRows(settings=rows),
         requires={"databaseProject": settings.database_project}
         | ({"reprovisionPath": settings.reprovision_path} if reprovisions else {}),
+        choices={
+            "encryptionStrategy": settings.encryption_strategy,
+            "encryptionKeyEncoding": settings.encryption_key_encoding,
+            "encryptionKeyLoader": settings.encryption_key_loader,
+        },
         probe=Check(module="secrets_encryption_key_probe", settings={"loader": settings.encryption_key_loader}),
         verification=Check(
             module="secrets_encryption_key",
@@ -218,6 +234,7 @@ def resend_api_key(settings: Settings) -> Secret:
         source=Issuer(kind="resend-sending-key", settings={"domain": settings.resend_domain}),
         fly=(FlySecret(app=settings.app),),
         requires={"resendDomain": settings.resend_domain},
+        choices=_use(settings),
         probe=Check(module="resend_api_key_probe"),
         verification=Check(
             module="resend_api_key",
@@ -297,6 +314,10 @@ def stripe_webhook_secret(settings: Settings) -> Secret:
         if cloned
         else Supplied(kind="stripe-signing-secret", settings={"ends_old_at": window_ends_at}),
         fly=(FlySecret(app=settings.app),),
+        choices={
+            "stripeWebhookSecret": settings.stripe_webhook_secret,
+            **({"stripeConnect": _yes(settings.stripe_connect)} if cloned else {}),
+        },
         probe=Check(module="stripe_webhook_secret_probe", settings={"endpoint": cloned}),
         verification=Check(
             module="stripe_webhook_secret",
@@ -343,3 +364,12 @@ def _purge_mail(settings: Settings) -> dict[str, object]:
         "subject": settings.purge_mail_subject,
         "mail_timeout": settings.mail_timeout,
     }
+
+
+def _yes(chosen: bool) -> str:  # noqa: FBT001 - one value, as the config writes it
+    return "true" if chosen else "false"
+
+
+def _use(settings: Settings) -> dict[str, str]:
+    """Part of the choices of every secret whose use can be proven: a verification without that proof proves less."""
+    return {"proveUse": _yes(settings.prove_use)}

@@ -28,7 +28,9 @@ from components.http import ApiError
 STAMP = "rotation_secrets_version"
 LEASE_SECONDS = 30  # a killed rollout holds up the next one no longer than this
 LEASE_RENEWAL = 7.0  # seconds; several renewals may fail before the lease is lost
-POLL_SECONDS = 1.0  # "Get Machine": 5 requests a second (Fly, "Working with the Machines API", rate limits)
+# Fly's rate limits ("Working with the Machines API"): one request a second for each action and machine, but "Get Machine" 5.
+POLL_SECONDS = 1.0
+HEALTH_POLL_SECONDS = 0.5
 HEALTHY_POLLS = 2  # polls in a row that must be healthy
 CRASH_LOOP_RESTARTS = 2
 LAUNCHED = frozenset({"started", "starting", "creating", "created", "restarting", "updating", "replacing"})
@@ -418,7 +420,7 @@ class MachineUpdate:
             healthy_polls = 0 if reason else healthy_polls + 1
             if healthy_polls >= HEALTHY_POLLS:
                 return
-            time.sleep(POLL_SECONDS)
+            time.sleep(HEALTH_POLL_SECONDS)
         raise MachineFailedError(updated.machine_id, reason or "it did not stay healthy")
 
 

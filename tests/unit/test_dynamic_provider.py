@@ -1,6 +1,9 @@
 """Does the state keep no more of a provider than its name, and does a deletion touch nothing?"""
 
 import base64
+import subprocess
+import sys
+import time
 
 import pytest
 from pulumi.dynamic import Config, ConfigureRequest, ResourceProvider
@@ -12,6 +15,7 @@ from components.dynamic_provider import Provider, integer, same
 from components.fly.provider import AppSecretsProvider
 from components.issuers import Kind
 from components.provider import CredentialProvider, RevocationProvider
+from tools.workspace import CHECKOUT
 
 from .fake_issuer import FakeIssuer
 from .wire import Wire
@@ -77,3 +81,39 @@ def test_numbers_arrive_as_floats(value: object, expected: int) -> None:
 )
 def test_what_a_preview_does_not_know_counts_as_changed(old: object, new: object, unchanged: bool) -> None:  # noqa: FBT001 - a column
     assert same(old, new) is unchanged
+
+
+# What the engine starts, less the server: `python -m pulumi.dynamic` is told by the name of its module.
+PLUGIN = """
+import sys, time, types
+sys.modules["__main__"].__spec__ = types.SimpleNamespace(name=sys.argv[1])
+from tools.workspace import CHECKOUT
+from components.dynamic_provider import Provider
+from pulumi.dynamic import ConfigureRequest
+Provider().configure(ConfigureRequest(config=None))
+print("ready", flush=True)
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize(("module", "ends"), [("pulumi.dynamic.__main__", True), ("pytest.__main__", False)])
+def test_the_plugin_ends_when_nobody_reads_what_it_writes_and_nothing_else_does(module: str, ends: bool) -> None:  # noqa: FBT001
+    process = subprocess.Popen(
+        [sys.executable, "-c", PLUGIN, module], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(0.2)
+        assert process.poll() is None, "it lives as long as its engine"
+        process.stderr.close()  # as the death of the engine does
+        if ends:
+            assert process.wait(timeout=20) == 1
+        else:
+            time.sleep(0.5)
+            assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

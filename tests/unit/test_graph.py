@@ -397,6 +397,48 @@ def test_what_is_described_is_what_was_confirmed() -> None:
     assert [each["revoked"] for each in described["timeline"]] == [["n2"], []]
 
 
+# What a verification was made with
+
+RECORD = {
+    "verified_with": {"program": "p1", "requirements": "r1", "kind": {"source": "fly-deploy-token"}},
+    "promotion": {"after": "staging", "override": "a fire", "because": "staging was asleep"},
+}
+
+
+def test_a_verification_repeats_what_it_was_made_with_for_the_output(
+    options: dict[str, pulumi.ResourceOptions],
+) -> None:
+    noted, unnoted = run(SECRET, options, record=RECORD), run(SECRET, options)
+    assert told(noted, "verification-TOKEN") == {**told(unnoted, "verification-TOKEN"), "record": RECORD}
+    assert told(noted, "probe-TOKEN") == told(unnoted, "probe-TOKEN")
+    assert {key: noted.output["TOKEN"][key] for key in RECORD} == RECORD
+    assert noted.inputs["revocation-TOKEN"]["override"] == "a fire"
+
+
+def test_what_an_older_version_has_verified_shows_no_new_key(options: dict[str, pulumi.ResourceOptions]) -> None:
+    unnoted = run(SECRET, options)
+    assert "record" not in told(unnoted, "verification-TOKEN"), "it would run again"
+    assert not unnoted.output["TOKEN"].keys() & {"verified_with", "promotion", "report"}
+    assert "override" not in unnoted.inputs["revocation-TOKEN"]
+    alone = run(SECRET, options, record={"verified_with": RECORD["verified_with"]})
+    assert "promotion" not in alone.output["TOKEN"]
+    assert "override" not in alone.inputs["revocation-TOKEN"]
+
+
+def test_a_record_alone_runs_no_check_again() -> None:
+    plain, noted = (rotated_of(SECRET, progress=Progress(), record=each).wanted_checks({}) for each in ({}, RECORD))
+    assert plain == noted
+
+
+def test_the_record_of_what_nothing_was_revoked_for_is_not_shown() -> None:
+    rotated = rotated_of(SECRET, progress=Progress())
+    report = {"record": RECORD, "verified_at": "v"}
+    assert graph._described(rotated, {**CONFIRMED, "report": report})["verified_with"] == RECORD["verified_with"]
+    described = graph._described(rotated, {**CONFIRMED, "report": {**report, "verified_at": "later"}})
+    assert "verified_with" not in described
+    assert "promotion" not in described
+
+
 def test_consumers_are_named_in_the_order_of_delivery() -> None:
     secret = replace(
         SECRET,

@@ -159,6 +159,24 @@ def test_a_state_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch)
         own_state.read()
 
 
+# What a verification has recorded
+
+
+@pytest.mark.parametrize(
+    ("told", "record", "overridden"),
+    [
+        ({}, {}, ""),
+        ({"record": {"verified_with": {"program": "p"}}}, {"verified_with": {"program": "p"}}, ""),
+        ({"record": {"promotion": {"override": "why"}}}, {"promotion": {"override": "why"}}, "why"),
+        ({"record": "?"}, {}, ""),
+    ],
+)
+def test_what_a_verification_has_recorded(told: dict[str, Any], record: dict[str, Any], overridden: str) -> None:
+    progress = Progress(verification=CheckInState(command="", told=told))
+    assert (progress.record, progress.overridden) == (record, overridden)
+    assert Progress().record == {}
+
+
 def credentials(kept: list[dict[str, Any]]) -> tuple[Credential, ...]:
     """As the state keeps them."""
     return tuple(Credential.from_properties(each) for each in kept)

@@ -425,6 +425,14 @@ def test_the_first_rotation_is_written_down(pair: list[Credential], revoked_now:
     assert outs["timeline"] == [{**FIRST, "revoked_at": revoked_now, "revoked": [f"{NAME}1"]}]
 
 
+@pytest.mark.usefixtures("issuer", "revoked_now")
+def test_why_it_came_before_it_was_proven_is_written_down(pair: list[Credential]) -> None:
+    olds = kept(outputs(revocation(pair[0], pair, override="a fire")))
+    assert olds["timeline"][0]["override"] == "a fire"
+    again = outputs(revocation(pair[0], pair, verified_at="2026-11-25T12:00:00+00:00"), olds)
+    assert again["timeline"][0]["override"] == "a fire", "a verification alone changes nothing of it"
+
+
 def test_where_nothing_had_to_be_revoked_there_is_no_time_of_it(issuer: FakeIssuer, pair: list[Credential]) -> None:
     issuer.revoke("t1")
     outs = outputs(revocation(pair[0], pair[:1], reason="leaked"))
