@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import psutil
 
-from tests.engine.stage import FAMILY, SECRET, Stage, one_line
+from tests.engine.stage import SECRET, Stage, one_line
 from tools.workspace import STACK
 
 UP = ("pulumi", "--color", "never", "--non-interactive", "up", "--yes", "--skip-preview", "--stack", STACK)
