@@ -4,6 +4,9 @@ PYTHON ?= python3
 DEV := .venv-dev/bin/python
 CODE := __main__.py components sandbox tools tests
 
+# Some containers set it. Each of hundreds of processes would then compile our code again, which is half of what many of them do.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help rehearse test bench faults sequences report audit sandbox sandbox-stop stack env engine environment sandbox-environment lint format clean
 

@@ -5,14 +5,14 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pulumi.dynamic import ConfigureRequest, ReadResult, ResourceProvider
 from pulumi.output import Unknown
 
-from components.errors import OperatorError
+from components.errors import OperatorError, RefusedError
 from components.http import ApiError
 
 Properties = dict[str, Any]
@@ -85,6 +85,25 @@ def _end_with(pipe: int) -> None:
     poll.register(pipe, 0)  # what tells of the end is told unasked
     if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll()):
         os._exit(1)
+
+
+def asked(ask: Callable[[], bool]) -> bool:
+    """What a provider answers to a `diff` that has to ask it; False where it does not take the operator's credential.
+
+    The engine calls `diff` in a refresh, too, and gives it the config of the last update: a token in it may be revoked by now, or not be there
+    at all. A refresh decides nothing. In a preview or an update the program has asked before, and has refused to go on if its token is bad.
+
+    Raises:
+        ApiError: There was no answer, or another error.
+    """
+    try:
+        return ask()
+    except RefusedError:
+        return False
+    except ApiError as error:
+        if error.refused:
+            return False
+        raise
 
 
 def integer(value: object) -> int:

@@ -20,7 +20,8 @@ from components.fly.resources import AppSecrets
 from components.impact import age_since
 from components.keyring import Credential as KnownCredential
 from components.keyring import fingerprint
-from components.resources import Credential, Revocation
+from components.leaving import Leaver
+from components.resources import Credential, Decommission, Revocation
 from components.rotated import RUN_CHECK, Rotated
 from components.secret import (
     LEAKED,
@@ -40,6 +41,27 @@ from components.work import subject_of
 ALL = ["*"]  # every property
 
 
+class Protection(pulumi.ComponentResource):
+    """What keeps a stack from being destroyed by accident (ADR 10). The engine deletes it before all else, or refuses to.
+
+    It depends on every other resource: the engine deletes nothing on which something depends that it may not delete. Protecting those
+    themselves would do, too, but then no secret could be taken out of `rotations` any more. Its name is in the engine's refusal, which has
+    to say what to do.
+
+    Args:
+        rotation: Everything else.
+        protect: Whether the stack is protected. The resource is there in either case, because the engine would refuse to take it away.
+    """
+
+    def __init__(self, rotation: "Rotation", *, protect: bool) -> None:
+        super().__init__(
+            "molecule:rotation:Protection",
+            "config-key-protect",
+            opts=pulumi.ResourceOptions(depends_on=[rotation], protect=protect),
+        )
+        self.register_outputs({})
+
+
 class Rotation(pulumi.ComponentResource):
     """All rotations of one control plane.
 
@@ -50,8 +72,14 @@ class Rotation(pulumi.ComponentResource):
     secrets: dict[str, pulumi.Output[dict[str, Any]]]
 
     def __init__(
-        self, settings: Settings, rotated: Iterable[Rotated], *, operator_environment: Mapping[str, pulumi.Output[str]]
+        self,
+        settings: Settings,
+        rotated: Iterable[Rotated],
+        *,
+        operator_environment: Mapping[str, pulumi.Output[str]],
+        leaving: Iterable[Leaver] = (),
     ) -> None:
+        # Children would inherit `protect`, and then nothing could be taken out of `rotations`: see `Protection`.
         super().__init__("molecule:rotation:Rotation", settings.app)
         self._settings = settings
         self._operator_environment = operator_environment
@@ -70,9 +98,17 @@ class Rotation(pulumi.ComponentResource):
             for each in rotated
             if each.secret.probe is not None
         }
+        unset = [(each, each.secret) for each in leaving if each.decommissioned and each.secret is not None]
+        holders = [*(each.secret for each in rotated), *(secret for _, secret in unset)]
         apps = {
-            app: self._app(app, rotated, credentials, probes)
-            for app in sorted({location.app for each in rotated for location in each.secret.fly})
+            app: self._app(
+                app,
+                rotated,
+                credentials,
+                probes,
+                unset=[secret.name for _, secret in unset if FlySecret(app=app) in secret.fly],
+            )
+            for app in sorted({location.app for secret in holders for location in secret.fly})
         }
         # After every Fly app: an org that is made meanwhile gets the new values from the control plane.
         tenants = {
@@ -83,7 +119,22 @@ class Rotation(pulumi.ComponentResource):
             each.secret.name: self._verified_and_revoked(each, credentials[each.secret.name], apps, tenants)
             for each in rotated
         }
+        for leaver, secret in unset:
+            self._decommission(leaver, secret, apps)
         self.register_outputs({})
+
+    def _decommission(self, leaver: Leaver, secret: Secret, apps: Mapping[str, AppSecrets]) -> None:
+        """The end of a secret, after every app that held it."""
+        held_by = [apps[location.app] for location in secret.fly]
+        Decommission(
+            leaver,
+            self._settings,
+            unset={
+                location.app: apps[location.app].gone.apply(lambda gone: secret.name in (gone or ()))
+                for location in secret.fly
+            },
+            options=pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=held_by)),
+        )
 
     def _verified_and_revoked(
         self,
@@ -165,6 +216,8 @@ class Rotation(pulumi.ComponentResource):
         rotated: Iterable[Rotated],
         credentials: Mapping[str, Credential],
         probes: Mapping[str, command.local.Command],
+        *,
+        unset: list[str],
     ) -> AppSecrets:
         held = [each for each in rotated if FlySecret(app=app) in each.secret.fly]
         names = [each.secret.name for each in held]
@@ -183,6 +236,7 @@ class Rotation(pulumi.ComponentResource):
                 if each.secret.rows is not None
             },
             without_way_back=[each.secret.name for each in held if not each.secret.overlaps],
+            unset=unset,
         )
 
     def _tenant_machines(

@@ -169,7 +169,7 @@ def revoke_all_but(
                 next_step="`pulumi up`: it moves them, verifies, and then revokes.",
             )
         listed = _listed_with_the_verified(issuers, order, sleep)
-        everything = _once_each(each for _, each in listed)
+        everything = once_each(each for _, each in listed)
         doomed = sentence(
             verified_id=order.verified.credential_id, listed=everything, family=order.family, also=order.also
         )
@@ -197,7 +197,15 @@ def revoke_all_but(
             dead = (*doomed.dead, *(_as_issued(each, live=False) for each, refused in missing if refused))
             for issued in condemned:
                 issuers[0].revoke(issued.credential_id)
-            _prove_death(revoking, order, (*condemned, *doomed.dead), sleep)
+            prove_death(
+                revoking,
+                (*condemned, *doomed.dead),
+                family=order.family,
+                known=order.known,
+                timeout=order.proof_timeout,
+                state=f"every location works with generation {order.verified.generation}, which is verified.",
+                sleep=sleep,
+            )
             alive: set[str] = set()
             left: tuple[Issued, ...] = ()
         else:
@@ -239,10 +247,11 @@ def _may_be_reused(issuers: Sequence[Issuer], credential: Credential, *, listed:
 
 def _all_issued(issuers: Iterable[Issuer]) -> list[Issued]:
     """What all of them list, each credential once."""
-    return _once_each(issued for issuer in issuers for issued in issuer.issued())
+    return once_each(issued for issuer in issuers for issued in issuer.issued())
 
 
-def _once_each(issued: Iterable[Issued]) -> list[Issued]:
+def once_each(issued: Iterable[Issued]) -> list[Issued]:
+    """Each credential once, whoever lists it."""
     return list({each.credential_id: each for each in issued}.values())
 
 
@@ -289,15 +298,36 @@ def _listed_with_the_verified(
         sleep(POLL_SECONDS)
 
 
-def _prove_death(
-    issuers: Sequence[Issuer], order: RevocationOrder, dead: Sequence[Issued], sleep: Callable[[float], None]
+def prove_death(
+    issuers: Sequence[Issuer],
+    dead: Sequence[Issued],
+    *,
+    family: Family,
+    known: Iterable[Credential],
+    timeout: float,
+    state: str,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Waits until the provider refuses each dead credential: by its value, or where nobody can be asked about that, by its list."""
+    """Waits until the provider refuses each dead credential: by its value, or where nobody can be asked about that, by its list.
+
+    Args:
+        issuers: Who can be asked.
+        dead: What was revoked.
+        family: Theirs.
+        known: Credentials whose values can prove their death.
+        timeout: Seconds until all of them have to be refused.
+        state: What is true meanwhile, for the operator.
+        sleep: Waits, given seconds.
+
+    Raises:
+        ApiError: Nobody could be asked.
+        OperatorError: One is still accepted.
+    """
     ids = {issued.credential_id for issued in dead}
-    known = [each for each in order.known if each.credential_id in ids and each.value]
-    deadline = time.monotonic() + order.proof_timeout
+    tellers = [each for each in known if each.credential_id in ids and each.value]
+    deadline = time.monotonic() + timeout
     while True:
-        refused = {each.credential_id: _is_refused(issuers, each.value) for each in known}
+        refused = {each.credential_id: _is_refused(issuers, each.value) for each in tellers}
         by_list = ids - {each for each, told in refused.items() if told is not None}
         listed = {issued.credential_id for issued in _all_issued(issuers) if issued.live} if by_list else set()
         alive = sorted({each for each, told in refused.items() if told is False} | listed & by_list)
@@ -306,8 +336,8 @@ def _prove_death(
         if time.monotonic() > deadline:
             shown = "listed as alive" if {*alive} <= by_list else "accepted"
             raise OperatorError(
-                f"{order.family.secret}: {', '.join(alive)} was revoked {order.proof_timeout:g} s ago and is still {shown}.",
-                state=f"every location works with generation {order.verified.generation}, which is verified.",
+                f"{family.secret}: {', '.join(alive)} was revoked {timeout:g} s ago and is still {shown}.",
+                state=state,
                 next_step="`pulumi up` again looks once more; if the credential lives on, ask the provider's support.",
             )
         sleep(POLL_SECONDS)

@@ -2,16 +2,18 @@
 
 The dotted names of this module and its classes are kept in the state of every stack (`tests/unit/test_frozen_names.py`): never rename them.
 
-| event | Credential | Revocation |
-|---|---|---|
-| create | mints | revokes all but the verified one |
-| counter bumped | update: mints, keeps what lives | update: the same |
-| counter back to the verified generation | update: makes it current again | update: revokes the newer one |
-| an old credential that only its provider can end has ended | nothing | update: takes note |
-| delete | nothing | nothing |
+| event | Credential | Revocation | Decommission |
+|---|---|---|---|
+| create | mints | revokes all but the verified one | unsets it at GitHub, revokes all |
+| counter bumped | update: mints, keeps what lives | update: the same | |
+| counter back to the verified generation | update: makes it current again | update: revokes the newer one | |
+| an old credential that only its provider can end has ended | nothing | update: takes note | nothing |
+| managed again, and decommissioned again before it was forgotten | | | update: as create |
+| delete | nothing | nothing | nothing |
 """
 
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,9 +22,11 @@ from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
 from components import http, lifecycle, operator_credentials
 from components.clock import now
+from components.decommission import Order, Tenants, decommission
 from components.dynamic_provider import Properties, Provider, integer, same
 from components.errors import OperatorError
 from components.fly.client import FlyClient
+from components.github.client import GitHubClient
 from components.http import ApiError
 from components.issuer import Issuer
 from components.issuers import ISSUERS, Context
@@ -147,6 +151,51 @@ class RevocationProvider(Provider):
         return [f"machine {machine.machine_id} of {tenants['app']}" for machine in found]
 
 
+class DecommissionProvider(Provider):
+    """The end of a secret. What it leaves in the outputs holds no values."""
+
+    def create(self, props: Properties) -> CreateResult:
+        return CreateResult(_family(props).prefix.removesuffix("-g"), self._decommission(props))
+
+    def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
+        return DiffResult(changes=not same(_olds.get("about"), _news.get("about")))
+
+    def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
+        return UpdateResult(self._decommission(_news))
+
+    def _decommission(self, props: Properties) -> Properties:
+        known = tuple(Credential.from_properties(each) for each in props["keyring"])
+        context = Context(config=self.config, keyring=known, keep_from=integer(props["keep_from"]))
+        tenants = props.get("tenants")
+        outcome = decommission(
+            [ISSUERS[each["kind"]].build(each["settings"], context) for each in props["issuers"]],
+            Order(
+                family=_family(props),
+                apps=props["apps"],
+                repositories=tuple(props["repositories"]),
+                tenants=Tenants(app=tenants["app"], variable=tenants["variable"]) if tenants else None,
+                known=known,
+                proof_timeout=float(props["proof_timeout"]),
+                ci_timeout=None if props.get("ci_timeout") is None else float(props["ci_timeout"]),
+            ),
+            fly=lambda: FlyClient(token=operator_credentials.find(operator_credentials.FLY, self.config)),
+            github=lambda: GitHubClient(token=operator_credentials.find(operator_credentials.GITHUB, self.config)),
+            report=_report,
+        )
+        return {
+            "family": props["family"],
+            "about": props["about"],
+            "revoked": [each.name for each in outcome.revoked],
+            "alive": [each.name for each in outcome.alive],
+        }
+
+
+def _report(line: str) -> None:
+    """The engine shows what a plugin writes to its standard error."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 def _timeline(
     props: Properties, olds: Properties | None, *, revoked: Sequence[str], alive: bool
 ) -> list[dict[str, Any]]:
@@ -176,7 +225,8 @@ def _timeline(
 
 def _family(properties: Mapping[str, Any]) -> Family:
     family = properties["family"]
-    longest_name = ISSUERS[properties["issuer"]["kind"]].longest_name
+    issuer = properties.get("issuer") or properties["issuers"][0]
+    longest_name = ISSUERS[issuer["kind"]].longest_name
     return Family(app=family["app"], stack=family["stack"], secret=family["secret"], longest_name=longest_name)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,17 @@ import pulumi
 from pulumi.runtime import is_dry_run
 from pulumi.runtime.config import is_config_secret
 
-from components import clock, drift, impact_text, neighbours, operator_credentials, own_state, preflight, staging
+from components import (
+    clock,
+    drift,
+    impact_text,
+    leaving,
+    neighbours,
+    operator_credentials,
+    own_state,
+    preflight,
+    staging,
+)
 from components import settings as configuration
 from components import supplied as supplied_values
 from components.clock import utc_now
@@ -20,10 +30,11 @@ from components.encryption.reencryption import KEY_BEFORE
 from components.engine_errors import without_traceback
 from components.errors import OperatorError, RefusedError
 from components.fly.client import FlyClient
-from components.graph import Rotation
+from components.graph import Protection, Rotation
 from components.http import ApiError
 from components.impact import Case, Finding, Impact, Surroundings, as_data, impact_of, summary
 from components.issuers import ISSUERS
+from components.leaving import Leaver
 from components.progress import State
 from components.promotion import Promotion
 from components.rotated import Rotated
@@ -68,20 +79,40 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
     """
     without_traceback()
     state = _refusing(own_state.read)
-    rotated, impact = _refusing(lambda: _decide(settings, list(secrets), not_managed, state))
+    secrets = list(secrets)
+    leavers = _refusing(lambda: _leavers(settings, secrets, not_managed, state))
+    rotated, impact = _refusing(lambda: _decide(settings, secrets, not_managed, state, leavers))
     text = impact_text.render(impact)
     _refusing(lambda: _write_impact(as_data(impact, text=text)))
     # The table has been seen in the preview; an update that was started without one says what it does in one line.
     pulumi.log.info(text if is_dry_run() else summary(impact))
-    rotation = Rotation(settings, rotated, operator_environment=_operator_environment())
+    rotation = Rotation(settings, rotated, operator_environment=_operator_environment(), leaving=leavers)
+    Protection(rotation, protect=settings.protect)
     pulumi.export("secrets", rotation.secrets)
     pulumi.export("notManaged", dict(not_managed))
     # Of the last update that had something to do: else every other one would show it as a change.
     pulumi.export("impact", _output(impact) if impact.pending else state.outputs.get("impact", _output(impact)))
 
 
+def _leavers(settings: Settings, secrets: list[Secret], not_managed: Mapping[str, str], state: State) -> list[Leaver]:
+    """The secrets that are not managed any more."""
+    config = pulumi.Config()
+    names = [secret.name for secret in secrets]
+    rotated = configuration.rotations(config.get_object("rotations"), managed=names, not_managed=not_managed)
+    listed = configuration.decommissioned(
+        config.get_object("decommission") or [], managed=names, not_managed=not_managed, rotated=rotated
+    )
+    return leaving.leavers(
+        secrets, state, rotated=rotated, decommissioned=listed, app=settings.app, stack=pulumi.get_stack()
+    )
+
+
 def _decide(
-    settings: Settings, secrets: list[Secret], not_managed: Mapping[str, str], state: State
+    settings: Settings,
+    secrets: list[Secret],
+    not_managed: Mapping[str, str],
+    state: State,
+    leavers: Sequence[Leaver] = (),
 ) -> tuple[list[Rotated], Impact]:
     """What is rotated, and what that does.
 
@@ -105,6 +136,7 @@ def _decide(
     configuration.assert_coupled(rotated)
     _assert_apart(settings, rotated)
     configuration.assert_no_step_back(generations, state.progress)
+    configuration.assert_not_half_ended(generations, state)
     supplied = supplied_values.values(
         config.get_object("supplied"),
         secrets,
@@ -140,11 +172,11 @@ def _decide(
         )
         for secret in rotated
     ]
-    return _foresee(replace(settings, rollout=rollout), cases, state, promotion)
+    return _foresee(replace(settings, rollout=rollout), cases, state, promotion, leavers)
 
 
 def _foresee(
-    settings: Settings, rotated: list[Rotated], state: State, promotion: Promotion
+    settings: Settings, rotated: list[Rotated], state: State, promotion: Promotion, leavers: Sequence[Leaver]
 ) -> tuple[list[Rotated], Impact]:
     """What is done for each secret, with all that has to be read for that.
 
@@ -200,7 +232,14 @@ def _foresee(
             tenant_app=settings.tenant_app,
             config=_config_value,
         )
-    for warning in [*findings.warnings, *_of_reasons(settings, rotated, works), *_of_the_clock()]:
+    left = leaving.examine(leavers, settings, _config_value)
+    noted = [
+        *findings.warnings,
+        *_of_reasons(settings, rotated, works),
+        *_of_the_clock(),
+        *leaving.reminders(leavers),
+    ]
+    for warning in noted:
         pulumi.log.warn(warning)
     impact = impact_of(
         (
@@ -222,12 +261,13 @@ def _foresee(
         Surroundings(
             stack=pulumi.get_stack(),
             state=state,
-            machines={**seen.machines, **findings.machines},
+            machines={**seen.machines, **findings.machines, **left.machines},
             max_unavailable=settings.max_unavailable,
             stages=stages,
             reprovision_path=settings.reprovision_path,
             now=utc_now(),
         ),
+        left.departures,
     )
     return rotated, impact
 

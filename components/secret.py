@@ -178,6 +178,8 @@ class Secret:
         only_if_compromised: Whether a rotation is refused unless `compromised` names its generation.
         coupled: Whether it has to stand at Fly and in a repository alike: where only one of them gets a new value, the other breaks silently.
         at_risk: What breaks if a rotation of it goes wrong, as a sentence.
+        without: What its consumers cannot do without it, as a sentence: said before it is decommissioned.
+        kept: Why it is never decommissioned, as a sentence; "" where it may be.
     """
 
     name: str
@@ -195,6 +197,8 @@ class Secret:
     only_if_compromised: bool = False
     coupled: bool = False
     at_risk: str = ""
+    without: str = ""
+    kept: str = ""
 
     @property
     def locations(self) -> tuple[Location, ...]:

@@ -42,6 +42,7 @@ def fly_api_token(settings: Settings) -> Secret:
         choices={"deployTokenProfile": settings.deploy_token_profile},
         at_risk="Once the old token is revoked, whoever still has it breaks, and nobody is told: without the new one at Fly no tenant can be "
         "provisioned (401), without it at GitHub no image is published.",
+        without="No tenant can be provisioned or deleted, and the workflow can publish no image.",
         probe=Check(module="fly_token_probe", settings={"app": settings.deploy_token_app}),
         verification=Check(
             module="fly_api_token",
@@ -64,6 +65,7 @@ def neon_api_key(settings: Settings) -> Secret:
     return Secret(
         name="NEON_API_KEY",
         at_risk="With a key that Neon refuses, no tenant can be provisioned or deleted; those that run do not notice.",
+        without="No tenant can be provisioned or deleted; those that run do not notice.",
         source=Issuer(
             kind="neon-api-key",
             settings={
@@ -95,6 +97,7 @@ def database_url(settings: Settings) -> Secret:
     return Secret(
         name="DATABASE_URL",
         at_risk="A wrong URL takes the whole control plane down: nothing of it works without its database.",
+        without="The control plane cannot live without it: nothing of it works without its database.",
         source=Issuer(
             kind="neon-role-password",
             settings={
@@ -136,6 +139,8 @@ def tenant_redis_url(settings: Settings) -> Secret:
         name="TENANT_REDIS_URL",
         at_risk="All tenants share it, and keep what they were created with: whoever still has the old URL once its user is gone cannot use "
         "Redis.",
+        without="Orgs that are made from now on have no Redis.",
+        kept="" if acl else "its password is that of `default`, which only another one ends.",
         source=Issuer(
             kind="upstash-redis-user",
             settings={
@@ -186,6 +191,7 @@ def secrets_encryption_key(settings: Settings) -> Secret:
         name="SECRETS_ENCRYPTION_KEY",
         at_risk="What is encrypted with a key that nobody has is lost: the database and Redis URLs of every tenant. A tenant that misreads "
         "the key goes on without encryption.",
+        kept="what is encrypted with it could be read by nobody any more.",
         source=Random(
             length=32,
             encoding="hex" if settings.encryption_key_encoding == "hex" else "base64",
@@ -231,6 +237,7 @@ def resend_api_key(settings: Settings) -> Secret:
     return Secret(
         name="RESEND_API_KEY",
         at_risk="Mails are skipped, and only the log of the control plane says so (`purge confirmation email failed`); erasure itself goes on.",
+        without="No mail is sent, and only the log of the control plane says so; erasure itself goes on.",
         source=Issuer(kind="resend-sending-key", settings={"domain": settings.resend_domain}),
         fly=(FlySecret(app=settings.app),),
         requires={"resendDomain": settings.resend_domain},
@@ -249,6 +256,7 @@ def resend_from_email(settings: Settings) -> Secret:
     return Secret(
         name="RESEND_FROM_EMAIL",
         at_risk="Resend refuses every mail of a domain that it has not verified (403), and only the log of the control plane says so.",
+        without="No mail is sent, and only the log of the control plane says so.",
         source=Supplied(kind="resend-sender"),
         fly=(FlySecret(app=settings.app),),
         probe=Check(module="resend_from_email_probe"),
@@ -264,6 +272,7 @@ def stripe_api_key(settings: Settings) -> Secret:
     return Secret(
         name="STRIPE_API_KEY",
         at_risk="Nobody can buy, and erasure cannot delete customers at Stripe.",
+        without="Nobody can buy, and erasure cannot delete customers at Stripe.",
         source=Supplied(
             kind="stripe-secret-key",
             settings={
@@ -302,6 +311,7 @@ def stripe_webhook_secret(settings: Settings) -> Secret:
     return Secret(
         name="STRIPE_WEBHOOK_SECRET",
         at_risk="Stripe's events are refused (400): payments are not noticed until the events are sent again.",
+        without="Stripe's events are refused, and where it was the only endpoint they are not sent any more: payments are not noticed.",
         source=Issuer(
             kind="stripe-webhook-endpoint",
             settings={

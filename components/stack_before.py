@@ -5,7 +5,6 @@ What is decided is decided in `promotion`, without Pulumi.
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import pulumi
@@ -14,6 +13,7 @@ from pulumi.runtime import invoke
 from pulumi.runtime.config import is_config_secret
 
 from components import program_version
+from components.clock import utc_now
 from components.errors import RefusedError
 from components.promotion import CONFIG, Case, Decision, Promotion, assert_ordered, decide, load, predecessor, warnings
 from components.rotated import Rotated
@@ -72,7 +72,7 @@ def promotions_of(
         cases,
         version=program_version.of_this_program,
         outputs=lambda: outputs_of(promotion.after),
-        now=datetime.now(UTC),
+        now=utc_now(),
     )
     for warning in warnings(promotion, cases, decisions):
         pulumi.log.warn(warning)

@@ -155,6 +155,19 @@ class GitHubClient:
         ).json()
         return datetime.fromisoformat(body["updated_at"])
 
+    def delete_secret(self, repository: str, name: str) -> None:
+        """Deletes an Actions secret. One that is not there is no error."""
+        try:
+            self._call(
+                "DELETE",
+                f"/repos/{repository}/actions/secrets/{name}",
+                operation=f"delete secret {name} of {repository}",
+                policy=REPEATABLE,
+            )
+        except ApiError as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise
+
     def dispatch(self, repository: str, workflow: str, *, ref: str) -> int | None:
         """Starts a workflow run and returns its id, or None where this GitHub does not say it.
 

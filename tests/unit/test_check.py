@@ -116,7 +116,7 @@ def test_a_failure_ends_the_waiting_of_the_others_which_clean_up() -> None:
         return "no"
 
     def fail() -> str:
-        assert waiting.wait(5)
+        assert waiting.wait(60)
         raise CheckFailedError("broken")
 
     with pytest.raises(CheckFailedError) as failed:

@@ -4,6 +4,7 @@ import base64
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 from pulumi.dynamic import Config, ConfigureRequest, ResourceProvider
@@ -11,10 +12,12 @@ from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.output import Unknown
 
 from components import provider
-from components.dynamic_provider import Provider, integer, same
+from components.dynamic_provider import Provider, asked, integer, same
+from components.errors import RefusedError
 from components.fly.provider import AppSecretsProvider
+from components.http import ApiError
 from components.issuers import Kind
-from components.provider import CredentialProvider, RevocationProvider
+from components.provider import CredentialProvider, DecommissionProvider, RevocationProvider
 from tools.workspace import CHECKOUT
 
 from .fake_issuer import FakeIssuer
@@ -23,7 +26,7 @@ from .wire import Wire
 UNKNOWN = Unknown()  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.parametrize("kind", [CredentialProvider, AppSecretsProvider, RevocationProvider])
+@pytest.mark.parametrize("kind", [CredentialProvider, AppSecretsProvider, RevocationProvider, DecommissionProvider])
 def test_what_the_state_keeps_of_a_provider_is_its_name_and_no_more(kind: type[ResourceProvider]) -> None:
     kept = base64.b64decode(serialize_provider(kind()))
     assert kind.__module__.encode() in kept
@@ -34,7 +37,7 @@ def test_what_the_state_keeps_of_a_provider_is_its_name_and_no_more(kind: type[R
     assert kind().serialize_as_secret_always is False
 
 
-@pytest.mark.parametrize("kind", [CredentialProvider, AppSecretsProvider, RevocationProvider])
+@pytest.mark.parametrize("kind", [CredentialProvider, AppSecretsProvider, RevocationProvider, DecommissionProvider])
 def test_a_deletion_touches_nothing(kind: type[ResourceProvider], wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     issuer = FakeIssuer()
     monkeypatch.setattr(provider, "ISSUERS", {"fake": Kind(build=lambda _settings, _context: issuer, operator=None)})
@@ -46,7 +49,7 @@ def test_a_deletion_touches_nothing(kind: type[ResourceProvider], wire: Wire, mo
     assert issuer.calls == []
 
 
-@pytest.mark.parametrize("kind", [CredentialProvider, AppSecretsProvider, RevocationProvider])
+@pytest.mark.parametrize("kind", [CredentialProvider, AppSecretsProvider, RevocationProvider, DecommissionProvider])
 def test_a_refresh_changes_nothing(kind: type[ResourceProvider], wire: Wire) -> None:
     properties = {"app": "cp", "names": ["TOKEN"]}
     read = kind().read("id", properties)
@@ -117,3 +120,21 @@ def test_the_plugin_ends_when_nobody_reads_what_it_writes_and_nothing_else_does(
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_what_a_refresh_cannot_ask_is_no_change() -> None:
+    """It has the operator's token of the last update."""
+
+    def fails(error: Exception) -> Callable[[], bool]:
+        def ask() -> bool:
+            raise error
+
+        return ask
+
+    assert asked(lambda: True)
+    assert not asked(lambda: False)
+    assert not asked(fails(ApiError("Fly", "list", status=401, reason="revoked")))
+    assert not asked(fails(RefusedError("There is no operator token.", next_step="export one.")))
+    for status in (403, 500, None):
+        with pytest.raises(ApiError):
+            asked(fails(ApiError("Fly", "list", status=status, reason="not now")))

@@ -14,7 +14,7 @@ import pytest
 from pulumi.runtime import mocks
 from pulumi.runtime.config import set_all_config
 
-from components import drift, own_state, preflight, program_version, promotion, rotation, stack_before, staging
+from components import drift, leaving, own_state, preflight, program_version, promotion, rotation, stack_before, staging
 from components.announcement import Announcement
 from components.clock import now
 from components.drift import Seen
@@ -23,7 +23,7 @@ from components.impact import Finding, Impact, as_data
 from components.impact_text import render
 from components.issuers import ISSUERS, Kind
 from components.keyring import Credential, fingerprint
-from components.progress import AppInState, CheckInState, Progress, State
+from components.progress import AppInState, CheckInState, Decommissioned, Progress, State
 from components.rotated import Rotated
 from components.secret import Check, Family, FlySecret, Issuer, Secret
 from components.settings import ROLLING, STAGED, Settings
@@ -75,7 +75,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 def issuer(monkeypatch: pytest.MonkeyPatch) -> FakeIssuer:
     """Who mints, under the kind `fake`."""
     issuer = _Announcing()
-    for module in (rotation, preflight):
+    for module in (rotation, preflight, leaving):
         monkeypatch.setattr(module, "ISSUERS", {**ISSUERS, "fake": Kind(build=lambda *_: issuer, operator=None)})
     return issuer
 
@@ -570,14 +570,49 @@ def test_warnings_of_the_preflight_are_passed_on(said: dict[str, list[str]], mon
     assert impact.effects[0].outage == "Nobody."
 
 
+# What leaves
+
+
+def test_what_leaves_is_said_and_what_is_named_is_ended(issuer: FakeIssuer, said: dict[str, list[str]]) -> None:
+    issuer.seed("t1", name_of(1))
+    config(rotations={"OTHER": 1})
+    state = replace(state_of(TOKEN=deployed(), OTHER=deployed(secret=OTHER)), apps={})
+    (left,) = rotation._leavers(SETTINGS, [SECRET, OTHER], {}, state)
+    assert (left.name, left.decommissioned) == ("TOKEN", False)
+    _, impact = rotation._decide(SETTINGS, [SECRET, OTHER], {}, state, [left])
+    assert [(each.secret, each.decommissioned) for each in impact.departures] == [("TOKEN", False)]
+    assert not impact.pending
+    config(rotations={"OTHER": 1}, decommission=["TOKEN"])
+    (ended,) = rotation._leavers(SETTINGS, [SECRET, OTHER], {}, state)
+    _, impact = rotation._decide(SETTINGS, [SECRET, OTHER], {}, state, [ended])
+    assert [each.name for each in impact.departures[0].credentials] == [name_of(1)]
+    assert [(each.app, each.secrets, each.machines) for each in impact.restarts] == [("cp", ("TOKEN (unset)",), 1)]
+    assert said["warn"] == []
+    over = replace(state, decommissioned={"TOKEN": Decommissioned(about=ended.about)})
+    _, impact = rotation._decide(
+        SETTINGS, [SECRET, OTHER], {}, over, rotation._leavers(SETTINGS, [SECRET, OTHER], {}, over)
+    )
+    assert not impact.pending
+    assert said["warn"][0].startswith("TOKEN is decommissioned: take it off `decommission`")
+
+
+def test_what_is_rotated_and_named_or_half_ended_is_refused() -> None:
+    config(decommission=["TOKEN"])
+    with pytest.raises(RefusedError, match="which `rotations` lists, too"):
+        rotation._leavers(SETTINGS, [SECRET], {}, State())
+    config()
+    half = replace(state_of(TOKEN=deployed()), apps={"cp": AppInState(gone=("TOKEN",))})
+    with pytest.raises(RefusedError, match="after it was unset to be decommissioned"):
+        decide(half)
+
+
 # Where it is said
 
 
 class _Graph:
     """In place of the graph."""
 
-    def __init__(self, _settings: Settings, rotated: Sequence[Rotated], *, operator_environment: object) -> None:
-        del operator_environment
+    def __init__(self, _settings: Settings, rotated: Sequence[Rotated], **_others: object) -> None:
         self.secrets = {each.secret.name: {"generation": each.generation} for each in rotated}
 
 
@@ -586,6 +621,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     outputs: dict[str, Any] = {}
     monkeypatch.setattr(pulumi, "export", outputs.__setitem__)
     monkeypatch.setattr(rotation, "Rotation", _Graph)
+    monkeypatch.setattr(rotation, "Protection", lambda *_, **__: None)
     return outputs
 
 

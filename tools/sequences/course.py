@@ -11,13 +11,13 @@ from typing import Any
 from sandbox import invariants, lag
 from sandbox.world import World
 from tools.faults import trial
-from tools.faults.bench import SANDBOX_OPTIONS, SETTINGS, Bench, Run, configure, fingerprint
+from tools.faults.bench import SANDBOX_OPTIONS, SETTINGS, Bench, Run, fingerprint
 from tools.faults.kinds import Blow
-from tools.faults.scenarios import Scenario
+from tools.faults.scenarios import SCENARIOS
 from tools.faults.trial import FAMILY, LOCKED
 from tools.rehearsal.servers import REFUSES
 from tools.sequences.steps import Fault, Move, Step, Trouble
-from tools.workspace import STACK, workspace
+from tools.workspace import STACK, FailedError, workspace
 
 SECRETS: Mapping[str, str] = {
     "FLY_API_TOKEN": "fly",
@@ -214,7 +214,7 @@ class Course:
             )
         run = self._bench.up(*arguments, blow=Blow.NONE if fault is None else fault.kind.blow)
         self.ups += 1
-        self.struck += fault is not None and any(self._bench.hits())
+        self.struck += 0 if fault is None else any(self._bench.hits())
         self._bench.clear()
         self._bench.end_processes(run.session)
         self.printed.append(f"$ pulumi up {' '.join(arguments)}   # exit status {run.status}\n{run.output}")
@@ -318,15 +318,19 @@ def course(directory: Path, secrets: Sequence[str]) -> Iterator[Course]:
     Raises:
         FailedError: Generation 1 could not be deployed.
     """
-    scenarios = {each: Scenario(name=each, secrets=(each,)) for each in secrets}
-    tenants = max(each.tenants for each in scenarios.values())
-    with workspace(directory, *SANDBOX_OPTIONS, "--tenants", str(tenants)) as stage:
+    tenants = str(max(SCENARIOS[each].tenants for each in secrets))
+    with workspace(directory, *SANDBOX_OPTIONS, "--tenants", tenants) as stage:
+        counters = [part for each in secrets for part in ("--plaintext", f"rotations.{each}=1")]
         stage.must("config", "rm", "--stack", STACK, "rotations")
-        configure(stage, {**SETTINGS, **TIMEOUTS, **{f"rotations.{each}": "1" for each in secrets}})
+        timeouts = [
+            part for key, value in {**SETTINGS, **TIMEOUTS}.items() for part in ("--plaintext", f"{key}={value}")
+        ]
+        stage.must("config", "set-all", "--stack", STACK, "--path", *counters, *timeouts)
         with contextlib.closing(World(stage.sandbox_directory, create=False)) as world:
-            benches = {name: Bench(stage=stage, scenario=each, world=world) for name, each in scenarios.items()}
+            benches = {each: Bench(stage=stage, scenario=SCENARIOS[each], world=world) for each in secrets}
             first = benches[secrets[0]]
-            first.deploy()
+            if (run := first.up()).status != 0:
+                raise FailedError(run.output)
             yield Course(
                 benches=benches,
                 wanted=trial.shape(first.inspect()),
