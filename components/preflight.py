@@ -1,6 +1,7 @@
 """Refusals that need a look at the providers: before anything is touched, in preview as well as in an update. Reads only."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -96,7 +97,7 @@ def check(
             (partial(_issuer, candidate, config, findings), ISSUERS[candidate.secret.source.kind].operator)
             for candidate in candidates
         ),
-        (partial(_control_plane, control_plane_url, config), operator_credentials.CONTROL_PLANE),
+        (partial(_control_plane, control_plane_url, candidates, config, findings), operator_credentials.CONTROL_PLANE),
     ]
     if repositories:
         ordered = sorted(repositories, key=lambda each: (each.full_name, each.workflow))
@@ -225,10 +226,36 @@ def _fault_of(client: GitHubClient, location: RepositorySecret) -> RefusedError 
     return None
 
 
-def _control_plane(url: str, config: ConfigLookup) -> list[RefusedError]:
+def _control_plane(
+    url: str, candidates: Iterable[Candidate], config: ConfigLookup, findings: Findings
+) -> list[RefusedError]:
     token = operator_credentials.find(operator_credentials.CONTROL_PLANE, config)
-    ControlPlaneClient(endpoint("CONTROL_PLANE_URL", url), token).orgs()
+    try:
+        ControlPlaneClient(endpoint("CONTROL_PLANE_URL", url), token).orgs()
+    except ApiError as error:
+        dead = [each.secret.name for each in candidates if _is_dead(each, config)]
+        if not (error.transient or error.ambiguous) or not dead:
+            raise
+        findings.warnings.append(
+            f"{error}. What it runs with of {', '.join(dead)} is dead or may be, and it cannot work with that: this update delivers "
+            "another value."
+        )
     return []
+
+
+def _is_dead(candidate: Candidate, config: ConfigLookup) -> bool:
+    """Whether what consumers run with is refused by its provider: an update that has reset it was cut off, or somebody else did.
+
+    To wait for consumers to answer would then be to wait for ever. Before the first verification nobody knows their value.
+    """
+    progress = candidate.progress
+    if not progress.verified:
+        return not candidate.secret.overlaps
+    issuer = candidate.issuer(config)
+    values = [progress.value_of(each) for each in {progress.verified, progress.current} - {candidate.generation}]
+    with suppress(ApiError):
+        return any(value and issuer.refuses(value) for value in values)
+    return False
 
 
 def no_access(error: ApiError, credential: OperatorCredential | None) -> RefusedError:
