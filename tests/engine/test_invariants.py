@@ -49,7 +49,6 @@ class Mistake:
 
 
 MISTAKES = {
-    "nothing is wrong": Mistake(module="lifecycle.py", right="POLL_SECONDS", wrong="POLL_SECONDS", noticed=""),
     "revoked before anybody has the new one": Mistake(
         module="lifecycle.py",
         right="    current = Credential(\n",
@@ -69,7 +68,7 @@ MISTAKES = {
         wrong="        if issued.credential_id in also\n",
         noticed="live credentials: [",
     ),
-    "nothing is wrong, and the engine is killed": Mistake(
+    "nothing is wrong, although the engine is killed": Mistake(
         module="lifecycle.py", right="POLL_SECONDS", wrong="POLL_SECONDS", noticed="", kind="kill-engine"
     ),
     "goes on without an engine": Mistake(
