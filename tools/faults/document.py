@@ -25,7 +25,7 @@ KNOWN = """\
   `pulumi refresh --clear-pending-creates --yes --skip-preview`. Everything works with the note.
 - **A first deployment of `DATABASE_URL` whose role was made and never answered for** leaves that role beside the one in use: a stack without
   state cannot tell it from one that somebody works with. Nobody was shown its password. The output `unmanaged` names it, and `revokeUnmanaged`
-  ends it. (The error says that the next run revokes what may have been minted: here it does not.)\
+  ends it.\
 """
 MARKS = {
     Outcome.ABSORBED: "·",
