@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -101,7 +102,7 @@ def check(
             (partial(_issuer, candidate, config, findings), ISSUERS[candidate.secret.source.kind].operator)
             for candidate in candidates
         ),
-        (partial(_control_plane, control_plane_url, config), operator_credentials.CONTROL_PLANE),
+        (partial(_control_plane, control_plane_url, candidates, config, findings), operator_credentials.CONTROL_PLANE),
     ]
     if at_github:
         examinations.append((partial(_github, at_github, config, findings), operator_credentials.GITHUB))
@@ -125,9 +126,11 @@ def check(
     return findings
 
 
-def _place(warning: str, candidates: Sequence[Candidate]) -> int:
-    """The warnings of a secret stand where it does."""
-    return [each.secret.name for each in candidates].index(warning.partition(":")[0])
+def _place(warning: str, candidates: Sequence[Candidate]) -> tuple[int, str]:
+    """The warnings of a secret stand where it does, those of none at the end: not as answers happened to come."""
+    names = [each.secret.name for each in candidates]
+    name = warning.partition(":")[0]
+    return (names.index(name), "") if name in names else (len(names), warning)
 
 
 def _fly(apps: Iterable[str], tenant_app: str, config: ConfigLookup, findings: Findings) -> list[RefusedError]:
@@ -224,10 +227,36 @@ def _github(candidates: Iterable[Candidate], config: ConfigLookup, findings: Fin
     return errors
 
 
-def _control_plane(url: str, config: ConfigLookup) -> list[RefusedError]:
+def _control_plane(
+    url: str, candidates: Iterable[Candidate], config: ConfigLookup, findings: Findings
+) -> list[RefusedError]:
     token = operator_credentials.find(operator_credentials.CONTROL_PLANE, config)
-    ControlPlaneClient(endpoint("CONTROL_PLANE_URL", url), token).orgs()
+    try:
+        ControlPlaneClient(endpoint("CONTROL_PLANE_URL", url), token).orgs()
+    except ApiError as error:
+        dead = [each.secret.name for each in candidates if _is_dead(each, config)]
+        if not (error.transient or error.ambiguous) or not dead:
+            raise
+        findings.warnings.append(
+            f"{error}. What it runs with of {', '.join(dead)} is dead or may be, and it cannot work with that: this update delivers "
+            "another value."
+        )
     return []
+
+
+def _is_dead(candidate: Candidate, config: ConfigLookup) -> bool:
+    """Whether what consumers run with is refused by its provider: an update that has reset it was cut off, or somebody else did.
+
+    To wait for consumers to answer would then be to wait for ever. Before the first verification nobody knows their value.
+    """
+    progress = candidate.progress
+    if not progress.verified:
+        return not candidate.secret.overlaps
+    issuer = candidate.issuer(config)
+    values = [progress.value_of(each) for each in {progress.verified, progress.current} - {candidate.generation}]
+    with suppress(ApiError):
+        return any(value and issuer.refuses(value) for value in values)
+    return False
 
 
 def no_access(error: ApiError, credential: OperatorCredential | None) -> RefusedError:
