@@ -48,6 +48,19 @@ _LATER_CREDENTIALS: Final = (
     "SECRETS_ENCRYPTION_KEY",
 )
 """What sandboxes made before these providers were added do not have."""
+_OF_AN_ENVIRONMENT: Final = (
+    "CONTROL_PLANE_URL",
+    "TENANT_URL",
+    "CP_ADMIN_API_TOKEN",
+    "CP_SESSION",
+    "SECRETS_ENCRYPTION_KEY",
+    "STRIPE_API_KEY",
+    "STRIPE_ACCOUNT_ID",
+    "STRIPE_WEBHOOK_ENDPOINT_ID",
+    "UPSTASH_REDIS_ID",
+    "UPSTASH_REDIS_REST_TOKEN",
+)
+"""What every environment has of its own: in the program's environment it would count for every stack."""
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _OPTIONS: Final = {
     "--revocation-delay": "revocation_delay",
@@ -96,13 +109,39 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="organizations tenant-1 to tenant-N of a new sandbox, each with its running tenant (default 0)",
     )
+    start.add_argument(
+        "--environment",
+        dest="environments",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME...]",
+        help="host these environments side by side in a new sandbox, under the names that the stack NAME's file has; may be "
+        "repeated (default: one, that of the stack sandbox)",
+    )
+    start.add_argument(
+        "--stacks", type=Path, default=_ROOT / "stacks", metavar="FOLDER", help="where the stacks' files are"
+    )
+    start.add_argument(
+        "--light", action="store_true", help="environments that cost little, for many: see environments.py"
+    )
     start.add_argument("--rate-limits", action="store_true", help=SETTINGS["rate_limits"].description)
     for option, setting in _OPTIONS.items():
         unit = "N" if option == "--tenant-processes" else "SECONDS"
         start.add_argument(option, dest=setting, metavar=unit, help=SETTINGS[setting].description)
 
     command("stop", _stop, "stop the sandbox and its machines; what they did stays in DIR")
-    command("env", _env, "print `export` lines: endpoints and the operator's credentials")
+    environment = command("env", _env, "print `export` lines: endpoints and the operator's credentials")
+    _add_environment(environment, "whose; without it, of several, only what they share")
+    files = command(
+        "stacks", _stacks, "write the stacks' config files for the environments, with what `env` cannot say"
+    )
+    files.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="such as stacks; what is there is kept")
+    files.add_argument(
+        "--environment", dest="environments", action="append", default=[], metavar="NAME", help="only it"
+    )
+    files.add_argument(
+        "--rotate", action="append", default=[], metavar="SECRET", help="only these secrets, at generation 1"
+    )
     command("inspect", _inspect, "print the truth as JSON", needs_directory=False)
     log = command("requests", _requests, "print the requests that were made, a JSON object a line, oldest first")
     log.add_argument("--after", type=_natural, default=0, metavar="NUMBER", help="only those that came after this one")
@@ -140,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     effect.add_argument("--list", action="store_true", help="print all faults, with the requests they saw")
 
     many = command("seed-orgs", _seed_organizations, "add organizations that run nowhere, with encrypted columns")
+    _add_environment(many, "whose; by default the first one's")
     many.add_argument("--count", type=_positive, required=True, metavar="N", help="how many")
 
     stripe_commands.add(commands, _add_directory, _call)
@@ -148,6 +188,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_directory(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument("--dir", type=Path, required=required, metavar="DIR", help="the sandbox's folder")
+
+
+def _add_environment(parser: argparse.ArgumentParser, description: str) -> None:
+    parser.add_argument("--environment", metavar="NAME", help=description)
 
 
 def _natural(text: str) -> int:
@@ -178,10 +222,14 @@ def _start(options: argparse.Namespace) -> int:
         settings["rate_limits"] = "1"
     import asyncio  # noqa: PLC0415 - see the module's docstring
 
-    from sandbox import server  # noqa: PLC0415
+    from sandbox import environments, server  # noqa: PLC0415
 
+    names = [name.strip() for listed in options.environments for name in listed.split(",")]
+    present = environments.named(names, options.stacks, light=options.light)
     sys.stderr.write(f"Serving the sandbox in {directory} until Ctrl-C or `python -m sandbox stop`.\n")
-    asyncio.run(server.serve(directory, machines=options.machines, settings=settings, tenants=options.tenants))
+    asyncio.run(
+        server.serve(directory, machines=options.machines, settings=settings, tenants=options.tenants, present=present)
+    )
     return 0
 
 
@@ -339,10 +387,19 @@ def _end_orphans(directory: Path) -> None:
 
 
 def _env(options: argparse.Namespace) -> int:
+    from sandbox import environments  # noqa: PLC0415 - see the module's docstring
+
     with contextlib.closing(World(options.dir, create=False)) as world:
         state = world.directory / "state"
         state.mkdir(mode=0o700, exist_ok=True)
         fly, github = world.url("fly"), world.url("github")
+        present = environments.of(world)
+        chosen = environments.find(world, options.environment) if options.environment else present[0]
+
+        def kept(name: str) -> str | None:
+            """Of a value that every environment has of its own."""
+            return world.kept(chosen.key(name))
+
         variables = {
             "SANDBOX_DIR": str(world.directory),
             "FLY_API_BASE_URL": fly,
@@ -366,33 +423,45 @@ def _env(options: argparse.Namespace) -> int:
             "RESEND_API_KEY": world.kept("RESEND_API_KEY"),
             "DNS_OVER_HTTPS_URL": world.url("dns"),
             "STRIPE_API_BASE_URL": world.url("stripe"),
-            "STRIPE_API_KEY": world.kept("STRIPE_API_KEY"),
-            "STRIPE_ACCOUNT_ID": world.kept("STRIPE_ACCOUNT_ID"),
-            "STRIPE_WEBHOOK_ENDPOINT_ID": world.kept("STRIPE_WEBHOOK_ENDPOINT_ID"),
+            "STRIPE_API_KEY": kept("STRIPE_API_KEY"),
+            "STRIPE_ACCOUNT_ID": kept("STRIPE_ACCOUNT_ID"),
+            "STRIPE_WEBHOOK_ENDPOINT_ID": kept("STRIPE_WEBHOOK_ENDPOINT_ID"),
             "UPSTASH_API_URL": f"{world.url('upstash')}/v2",
             "UPSTASH_EMAIL": world.kept("UPSTASH_EMAIL"),
             "UPSTASH_API_KEY": world.kept("UPSTASH_API_KEY"),
-            "UPSTASH_REDIS_ID": world.kept("UPSTASH_REDIS_ID"),
+            "UPSTASH_REDIS_ID": kept("UPSTASH_REDIS_ID"),
             "UPSTASH_REDIS_REST_URL": world.url("upstash"),
-            "UPSTASH_REDIS_REST_TOKEN": world.kept("UPSTASH_REDIS_REST_TOKEN"),
-            "CONTROL_PLANE_URL": world.url("control-plane"),
-            "TENANT_URL": world.url("tenant"),
-            "CP_ADMIN_API_TOKEN": world.kept("CP_ADMIN_API_TOKEN"),
-            "CP_SESSION": world.kept("CP_SESSION"),
+            "UPSTASH_REDIS_REST_TOKEN": kept("UPSTASH_REDIS_REST_TOKEN"),
+            "CONTROL_PLANE_URL": world.url(chosen.service("control-plane")),
+            "TENANT_URL": world.url(chosen.service("tenant")),
+            "CP_ADMIN_API_TOKEN": kept("CP_ADMIN_API_TOKEN"),
+            "CP_SESSION": kept("CP_SESSION"),
             # What an operator keeps of the key that the control plane had before the program came.
-            "SECRETS_ENCRYPTION_KEY": world.kept("SECRETS_ENCRYPTION_KEY"),
+            "SECRETS_ENCRYPTION_KEY": kept("SECRETS_ENCRYPTION_KEY"),
             "PULUMI_BACKEND_URL": state.as_uri(),
             "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
             "PULUMI_SKIP_UPDATE_CHECK": "true",
         }
+        if len(present) > 1 and not options.environment:
+            for name in _OF_AN_ENVIRONMENT:
+                del variables[name]
     for name in _LATER_CREDENTIALS:
-        if variables[name] is None:
+        if name in variables and variables[name] is None:
             del variables[name]
     missing = [name for name, value in variables.items() if value is None]
     if missing:
         raise SandboxError(f"The sandbox in {options.dir} was never started completely. Start it first.")
     for name, value in variables.items():
         sys.stdout.write(f"export {name}={shlex.quote(str(value))}\n")
+    return 0
+
+
+def _stacks(options: argparse.Namespace) -> int:
+    from sandbox import stack_files  # noqa: PLC0415 - see the module's docstring
+
+    with contextlib.closing(World(options.dir, create=False)) as world:
+        chosen = stack_files.of(world, options.environments)
+        stack_files.write(world, chosen, options.to, passphrase=PASSPHRASE, rotated=options.rotate)
     return 0
 
 
@@ -455,10 +524,11 @@ def _change(directory: Path, changes: dict[str, str]) -> int:
 
 
 def _seed_organizations(options: argparse.Namespace) -> int:
-    from sandbox import control_plane_database  # noqa: PLC0415 - see the module's docstring
+    from sandbox import control_plane_database, environments  # noqa: PLC0415 - see the module's docstring
 
     with contextlib.closing(World(options.dir, create=False)) as world:
-        control_plane_database.add_many(world, options.count)
+        environment = environments.find(world, options.environment or environments.of(world)[0].name)
+        control_plane_database.add_many(world, options.count, environment)
     return 0
 
 

@@ -36,9 +36,9 @@ def parameters(world: World, *, database: str = postgres.FIRST_DATABASE, passwor
     }
 
 
-def connect(world: World, *, password: str | None = None) -> Connection:
-    """Connect to the first database. Raises `Error`."""
-    return psycopg.connect(**parameters(world, password=password))
+def connect(world: World, *, password: str | None = None, database: str = postgres.FIRST_DATABASE) -> Connection:
+    """Connect to a database, by default the first. Raises `Error`."""
+    return psycopg.connect(**parameters(world, password=password, database=database))
 
 
 def verifier_of(connection: Connection, role: str, password: str) -> str:

@@ -1,4 +1,4 @@
-"""The control plane's tables in the PostgreSQL of its Neon project, and what the sandbox itself does with them.
+"""A control plane's tables in the PostgreSQL of its Neon project, and what the sandbox itself does with them.
 
 The control plane reaches them with its `DATABASE_URL` (`processes/database.py`); the sandbox, as the administrator,
 only makes them, counts rows, signs the operator in, and fills them for rehearsals with many organizations.
@@ -10,13 +10,14 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sandbox import neon, postgres, switches
+from sandbox import environments, neon, postgres, switches
 from sandbox.fly import apps
 from sandbox.fly import secrets as app_secrets
 from sandbox.processes import encryption
 from sandbox.world import SandboxError, random_token, sha256
 
 if TYPE_CHECKING:
+    from sandbox.environments import Environment
     from sandbox.world import World
 
 SESSION: Final = "CP_SESSION"
@@ -66,43 +67,54 @@ postgres.REMEMBERED["control_plane.rows"] = """
 
 def install(world: World) -> None:
     """Create the tables, owned by the owner of the database, and sign the operator in; safe to repeat."""
-    session = world.kept(SESSION)
     from sandbox import connections  # noqa: PLC0415 - see there
 
-    with connections.connect(world) as connection:
-        connection.execute("SELECT set_config('role', %s, false)", (neon.OWNER,))
-        connection.execute(_SCHEMA)
-        if session is not None:
-            connection.execute("INSERT INTO sessions VALUES (%s) ON CONFLICT DO NOTHING", (sha256(session),))
+    for environment in environments.of(world):
+        session = world.kept(environment.key(SESSION))
+        database, owner = neon.main_database(world, environment)
+        with connections.connect(world, database=database) as connection:
+            connection.execute("SELECT set_config('role', %s, false)", (owner,))
+            connection.execute(_SCHEMA)
+            if session is not None:
+                connection.execute("INSERT INTO sessions VALUES (%s) ON CONFLICT DO NOTHING", (sha256(session),))
 
 
 def inspect(world: World) -> dict[str, Any]:
-    """Return the value of `control_plane` in `inspect`.
+    """Return the value of `control_plane` in `inspect`: that of the first environment; the others' are in `others`, by name.
 
     `events` are Stripe's that were accepted, and how often each came; `rows_encrypted` counts the organizations'
-    instances with an encrypted column.
+    instances with an encrypted column. Of light environments there may be a hundred: they are not asked.
     """
-    orgs, encrypted = next(iter(postgres.look(world, "control_plane.rows")), (0, 0))
+    first, *others = environments.of(world)
+    found = _inspect(world, first)
+    if others:
+        found["others"] = {each.name: _inspect(world, each) for each in others if not each.light}
+    return found
+
+
+def _inspect(world: World, environment: Environment) -> dict[str, Any]:
+    database = postgres.FIRST_DATABASE if environment.primary else neon.main_database(world, environment)[0]
+    orgs, encrypted = next(iter(postgres.look(world, "control_plane.rows", database=database)), (0, 0))
     return {
         "events": [
             {"id": identifier, "type": kind, "copies": copies}
-            for identifier, kind, copies in postgres.look(world, "control_plane.events")
+            for identifier, kind, copies in postgres.look(world, "control_plane.events", database=database)
         ],
         "orgs": orgs,
         "rows_encrypted": encrypted,
     }
 
 
-def add_many(world: World, count: int) -> None:
+def add_many(world: World, count: int, environment: Environment = environments.DEFAULT) -> None:
     """Add organizations that run nowhere, with encrypted columns under the current key. Raises `SandboxError`.
 
     They are `seeded-1` and so on; each has a made-up database URL and the Redis URL of the control plane, if it has one.
     """
-    held = secrets(world)
+    held = secrets(world, environment)
     from sandbox import connections  # noqa: PLC0415 - see there
 
     try:
-        connection = connections.connect(world)
+        connection = connections.connect(world, database=neon.main_database(world, environment)[0])
     except connections.Error as error:
         raise SandboxError(f"The sandbox in {world.directory} does not run. Start it. Nothing was added.") from error
     with connection:
@@ -121,6 +133,7 @@ def add_many(world: World, count: int) -> None:
             )
             for number, identifier in enumerate(ids, first)
         ],
+        environment,
     )
 
 
@@ -137,22 +150,23 @@ class Organization:
     branch: str | None = None
 
 
-def secrets(world: World) -> dict[str, str]:
-    """Return the control plane's secrets of this moment."""
-    app = apps.find(world, name=apps.CONTROL_PLANE)
+def secrets(world: World, environment: Environment = environments.DEFAULT) -> dict[str, str]:
+    """Return a control plane's secrets of this moment."""
+    app = apps.find(world, name=environment.app)
     return {} if app is None else {secret.name: secret.value for secret in app_secrets.snapshot(world, app)}
 
 
-def add(world: World, organizations: list[Organization]) -> None:
+def add(world: World, organizations: list[Organization], environment: Environment = environments.DEFAULT) -> None:
     """Record organizations, with encrypted columns under the current key. Raises `SandboxError`."""
-    text, hexadecimal = secrets(world).get("SECRETS_ENCRYPTION_KEY", ""), world.text(switches.KEY_ENCODING)
+    text, hexadecimal = secrets(world, environment).get("SECRETS_ENCRYPTION_KEY", ""), world.text(switches.KEY_ENCODING)
     try:
         key = encryption.load_key(text.encode(), hexadecimal=hexadecimal == switches.HEX)
     except ValueError as error:
-        raise SandboxError(f"SECRETS_ENCRYPTION_KEY of {apps.CONTROL_PLANE}: {error}. Nothing was added.") from error
+        raise SandboxError(f"SECRETS_ENCRYPTION_KEY of {environment.app}: {error}. Nothing was added.") from error
     from sandbox import connections  # noqa: PLC0415 - see there
 
-    with connections.connect(world) as connection, connection.transaction():
+    database = neon.main_database(world, environment)[0]
+    with connections.connect(world, database=database) as connection, connection.transaction():
         with connection.cursor().copy("COPY organizations (id, slug, name, status) FROM STDIN") as copy:
             for each in organizations:
                 copy.write_row((each.id, each.slug, each.name, "running"))

@@ -5,6 +5,8 @@ setting is changed: `tenant.unhealthy=` mends all. `tenant.unhealthy_on_new=NAME
 of NAME that each of their machines has at that moment in its environment: booted with another value it is unhealthy, booted
 with that one again it is healthy. Both can be combined. All else a tenant does while it is ill.
 
+Where several environments have a tenant of the same organization, `APP/SLUG` means one, and SLUG means all.
+
 A tenant learns of it by a file that is there or not (`FLAG` of its environment), so that nothing is asked per check.
 """
 
@@ -13,7 +15,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from sandbox.fly import apps, machines
+from sandbox import environments
+from sandbox.fly import machines
 from sandbox.processes import tenant_machine
 from sandbox.processes.tenant import ILLNESS as FLAG
 from sandbox.world import SandboxError, sha256
@@ -40,6 +43,11 @@ def _slug(machine: Machine) -> str:
     return str((machine.config.get("metadata") or {}).get(tenant_machine.ORGANIZATION, ""))
 
 
+def _names(machine: Machine) -> set[str]:
+    """Return what a tenant's machine is called in the settings."""
+    return {_slug(machine), f"{machine.app}/{_slug(machine)}"}
+
+
 def check(world: World, name: str, value: str) -> None:
     """Look at a new value of one of the settings before it is set, and note what counts as old.
 
@@ -51,15 +59,23 @@ def check(world: World, name: str, value: str) -> None:
         form = "NAME:SLUG,SLUG" if name == UNHEALTHY_ON_NEW else "SLUG,SLUG"
         raise SandboxError(f"Write {name}={form}, not {value!r}. Nothing was changed.")
     wanted = _slugs(listed)
-    found = {_slug(machine): machine for machine in machines.listing(world, apps.TENANT)} if wanted else {}
-    missing = [slug for slug in wanted if slug not in found]
+    present = [
+        machine
+        for environment in environments.of(world)
+        for machine in machines.listing(world, environment.tenant_app)
+        if wanted
+    ]
+    meant = {name: [machine for machine in present if name in _names(machine)] for name in wanted}
+    missing = [name for name, found in meant.items() if not found]
     if missing:
         raise SandboxError(f"No tenant has the organization {', '.join(missing)}. Nothing was changed.")
     if name == UNHEALTHY_ON_NEW:
-        without = [slug for slug in wanted if variable not in found[slug].environment]
+        chosen = [machine for found in meant.values() for machine in found]
+        without = [_slug(machine) for machine in chosen if variable not in machine.environment]
         if without:
             raise SandboxError(f"The tenant of {', '.join(without)} has no {variable}. Nothing was changed.")
-        world.keep(_OLD, json.dumps({slug: sha256(found[slug].environment[variable]) for slug in wanted}))
+        old = {f"{machine.app}/{_slug(machine)}": sha256(machine.environment[variable]) for machine in chosen}
+        world.keep(_OLD, json.dumps(old))
 
 
 def flag(world: World, identifier: str) -> Path:
@@ -78,9 +94,9 @@ def update(world: World, chosen: list[Machine]) -> None:
         return
     folder.mkdir(mode=0o700, exist_ok=True)
     for machine in chosen:
-        slug = _slug(machine)
-        changed = slug in sensitive and sha256(machine.environment.get(variable, "")) != old.get(slug)
-        if slug in ill or changed:
+        names, full = _names(machine), f"{machine.app}/{_slug(machine)}"
+        changed = bool(names & sensitive) and sha256(machine.environment.get(variable, "")) != old.get(full)
+        if names & ill or changed:
             flag(world, machine.id).touch()
         else:
             flag(world, machine.id).unlink(missing_ok=True)

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-from sandbox import connections
+from sandbox import connections, environments
 from sandbox.fly import apps, machines
 from sandbox.fly import secrets as app_secrets
 from sandbox.github import secret_stores, store
@@ -136,7 +136,7 @@ class Checker:
             elif each.name == DATABASE_URL:
                 works, which, provider = self._database_accepts(each.value), _user(each.value), "PostgreSQL"
             elif each.name in REDIS_URLS:
-                works, which, provider = _user_and_password(each.value) in redis_takes, _user(each.value), "Redis"
+                works, which, provider = _redis_login(each.value) in redis_takes, _user(each.value), "Redis"
             else:
                 continue
             if each.consumer and not works:
@@ -159,10 +159,13 @@ class Checker:
         parts = urlsplit(url)
         return _fits(unquote(parts.password or ""), verifiers.get(unquote(parts.username or ""), ""))
 
-    def _passwords_of_redis(self) -> set[tuple[str, str]]:
-        """Every user that is on, with the SHA-256 of each of its passwords. Asked once a look: a thousand tenants hold the same."""
+    def _passwords_of_redis(self) -> set[tuple[int, str, str]]:
+        """Every user that is on, with its server's port and the SHA-256 of each of its passwords.
+
+        Asked once a look: a thousand tenants hold the same.
+        """
         return {
-            (name, rule.removeprefix("#"))
+            (self._world.port(environments.redis_of(self._world, database.id)), name, rule.removeprefix("#"))
             for database in databases.all_of(self._world)
             for name, rules in acl.known(self._world, database.id).items()
             if "on" in rules
@@ -173,23 +176,34 @@ class Checker:
 
 def _held(world: World, *, tenants: bool) -> Iterator[Held]:
     """Every value in every place."""
-    app = apps.find(world, name=apps.CONTROL_PLANE)
-    if app is None:
-        return
-    for secret in app_secrets.snapshot(world, app):
-        yield Held(place=f"Fly app {app.name}", name=secret.name, value=secret.value, consumer=False)
-    for name in (apps.CONTROL_PLANE, apps.TENANT) if tenants else (apps.CONTROL_PLANE,):
-        rows = world.database.execute(
-            "SELECT id, booted FROM fly_machines WHERE app = ? AND state NOT IN ('destroying', 'destroyed')", (name,)
-        )
-        for row in rows.fetchall():
-            environment: Mapping[str, str] = _unsealed(world, row["booted"])
-            for variable, value in environment.items():
-                if name == apps.CONTROL_PLANE or variable == "REDIS_URL":
-                    yield Held(place=f"machine {name}/{row['id']}", name=variable, value=value, consumer=True)
+    for environment in environments.of(world):
+        app = apps.find(world, name=environment.app)
+        if app is None:
+            continue
+        for name, value in _secrets(world, app, app_secrets.newest(world, app)).items():
+            yield Held(place=f"Fly app {app.name}", name=name, value=value, consumer=False)
+        yield from _held_by_machines(world, app.name)
+        if tenants:
+            yield from _held_by_machines(world, environment.tenant_app, only="REDIS_URL")
     for repository in store.repositories(world.database):
         for name, value in secret_stores.values(world, secret_stores.repository_store(repository, "actions")).items():
             yield Held(place=f"repository {repository.full_name}", name=name, value=value, consumer=True)
+
+
+def _held_by_machines(world: World, app: str, *, only: str = "") -> Iterator[Held]:
+    rows = world.database.execute(
+        "SELECT id, booted FROM fly_machines WHERE app = ? AND state NOT IN ('destroying', 'destroyed')", (app,)
+    )
+    for row in rows.fetchall():
+        for variable, value in _unsealed(world, row["booted"]).items():
+            if only in {"", variable}:
+                yield Held(place=f"machine {app}/{row['id']}", name=variable, value=value, consumer=True)
+
+
+@functools.lru_cache(maxsize=512)
+def _secrets(world: World, app: apps.App, version: int) -> Mapping[str, str]:
+    """What an app's secrets were as of a version never changes, and there may be a hundred apps."""
+    return {secret.name: secret.value for secret in app_secrets.snapshot(world, app, version)}
 
 
 @functools.lru_cache(maxsize=2048)
@@ -208,17 +222,18 @@ def _too_many(credentials: Iterable[Credential]) -> Iterator[tuple[str, str]]:
 
 
 @functools.lru_cache(maxsize=256)
-def _user_and_password(url: str) -> tuple[str, str]:
-    """Of a Redis URL; the password as its SHA-256."""
+def _redis_login(url: str) -> tuple[int, str, str]:
+    """Of a Redis URL: the port, the user, and the SHA-256 of the password."""
     parts = urlsplit(url)
-    return unquote(parts.username or "") or acl.DEFAULT, sha256(unquote(parts.password or ""))
+    user = unquote(parts.username or "") or acl.DEFAULT
+    return parts.port or 0, user, sha256(unquote(parts.password or ""))
 
 
 def _user(url: str) -> str:
     return f"user {unquote(urlsplit(url).username or '') or acl.DEFAULT}"
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=4096)
 def _fits(password: str, verifier: str) -> bool:
     """Whether a password is that of a SCRAM-SHA-256 verifier of PostgreSQL (RFC 5802, section 3; PostgreSQL, "pg_authid")."""
     try:

@@ -23,7 +23,7 @@ from sandbox import faults
 from sandbox.faults import Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from starlette.applications import Starlette
     from starlette.types import Message, Receive, Scope, Send
@@ -63,6 +63,7 @@ class Observation:
         application: The service.
         world: Where requests and breakages are recorded and faults are looked up.
         provider: Names the provider of a path, for counts and faults: one port may serve several.
+        apps: The Fly app behind each port, where the service is Fly's proxy.
         after_change: Called after every request that is no mere read.
     """
 
@@ -72,11 +73,13 @@ class Observation:
         world: World,
         provider: Callable[[str], str],
         *,
+        apps: Mapping[int, str] | None = None,
         after_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._application = application
         self._world = world
         self._provider = provider
+        self._apps = apps or {}
         self._after_change = after_change
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +99,10 @@ class Observation:
             receive = _replay(body, receive)
             target = f"{target} {command(body)}"
         consumer = Headers(scope=scope).get(CONSUMER_HEADER)
-        number = self._world.record_request(provider, method, target=target, path_template=template, consumer=consumer)
+        app = self._apps.get((scope.get("server") or ("", 0))[1])
+        number = self._world.record_request(
+            provider, method, target=target, path_template=template, consumer=consumer, app=app
+        )
         send = self._noting(number, send)
         fault = faults.strike(self._world, provider=provider, method=method, target=target, consumer=consumer)
         if fault is None:

@@ -425,22 +425,24 @@ REMEMBERED: Final[dict[str, LiteralString]] = {
 """Queries of `inspect`, by name: what they find at the end is kept, for `inspect` works on a stopped sandbox, too."""
 
 
-def look(world: World, name: str) -> list[list[Any]]:
-    """Return what a query of `REMEMBERED` finds, or found when the server was stopped."""
-    found = _select(world, REMEMBERED[name])
+def look(world: World, name: str, *, database: str = FIRST_DATABASE) -> list[list[Any]]:
+    """Return what a query of `REMEMBERED` finds, or, in the first database, found when the server was stopped."""
+    found = _select(world, REMEMBERED[name], database)
+    if found is None and database != FIRST_DATABASE:
+        return []
     if found is None:
         found = json.loads(world.kept(f"postgres.{name}") or "[]")
     return found
 
 
-def _select(world: World, query: LiteralString) -> list[list[Any]] | None:
-    """Return what a query of the first database finds; `None` if the server does not run or refuses."""
+def _select(world: World, query: LiteralString, database: str = FIRST_DATABASE) -> list[list[Any]] | None:
+    """Return what a query of a database finds; `None` if the server does not run or refuses."""
     if not _postmaster(_folder(world.directory) / "data")[1]:
         return None
     from sandbox import connections  # noqa: PLC0415 - see there
 
     try:
-        with connections.connect(world) as connection:
+        with connections.connect(world, database=database) as connection:
             return [list(row) for row in connection.execute(query)]
     except connections.Error:
         return None

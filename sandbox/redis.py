@@ -1,9 +1,10 @@
-"""The sandbox's Redis: one real server, which `sandbox.upstash` puts Upstash's API and rules on.
+"""The sandbox's Redis: a real server for each database of `sandbox.upstash`, which puts Upstash's API and rules on it.
 
-It starts and stops with the sandbox and listens on loopback. Its data lies in the folder's `redis/`, in an append-only
-file that holds every acknowledged write even when the server is killed, so it is ended with SIGKILL and nothing waits
-for it. Its users are not its own affair: it starts with `default` switched off, and `sandbox.upstash` gives it the
-users that the world knows. No file and no command line holds a password.
+It starts and stops with the sandbox and listens on loopback. Its data lies in the folder's `redis/` (that of another
+environment than the first in `redis-<environment>/`), in an append-only file that holds every acknowledged write even when
+the server is killed, so it is ended with SIGKILL and nothing waits for it. Its users are not its own affair: it starts with
+`default` switched off, and `sandbox.upstash` gives it the users that the world knows. No file and no command line holds a
+password.
 
 A watcher (`sh`, waiting at the end of a pipe that only this process holds) ends the server when the sandbox dies,
 however it dies; should both outlive it, the next start and `sandbox stop` end what `redis/redis.pid` names, if its
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from sandbox import environments
 from sandbox.processes.resp import Connection, RedisError
 from sandbox.world import HOST, SandboxError, random_token, sha256
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from sandbox.world import World
 
 SERVICE: Final = "redis"
-"""Under which the world knows the port."""
+"""Under which the world knows the port of the first environment's; that of another one is `redis/<environment>`."""
 ADMINISTRATOR: Final = "sandbox:administrator"
 """The user by which the sandbox itself manages the server. Users whose names start like this are never shown."""
 INTERNAL: Final = "sandbox:"
@@ -46,6 +48,7 @@ _REMOVED: Final = (
 )
 """Commands that manage a server: Upstash has none of them."""
 _WATCH: Final = 'read -r _; kill -9 "$1"'
+_CONFIGURATION: Final = "redis.conf"
 
 
 def password(world: World) -> str:
@@ -57,9 +60,9 @@ def password(world: World) -> str:
     return value
 
 
-def connect(world: World, user: str = ADMINISTRATOR) -> Connection:
+def connect(world: World, user: str = ADMINISTRATOR, *, service: str = SERVICE) -> Connection:
     """Connect as a user, without needing a password of its own. Raises `OSError`, or `RedisError` if it is off."""
-    connection = Connection(HOST, world.port(SERVICE))
+    connection = Connection(HOST, world.port(service))
     try:
         connection.authenticate(user, password(world))
     except BaseException:
@@ -68,10 +71,10 @@ def connect(world: World, user: str = ADMINISTRATOR) -> Connection:
     return connection
 
 
-def connections(world: World) -> dict[str, int]:
+def connections(world: World, *, service: str = SERVICE) -> dict[str, int]:
     """Count the open connections of each user; none if the server does not run."""
     counts: dict[str, int] = {}
-    with contextlib.suppress(OSError, RedisError), connect(world) as connection:
+    with contextlib.suppress(OSError, RedisError), connect(world, service=service) as connection:
         listing = connection.call("CLIENT", "LIST")
         for line in listing.decode().splitlines() if isinstance(listing, bytes) else ():
             fields = dict(field.partition("=")[::2] for field in line.split(" "))
@@ -95,11 +98,30 @@ def executable() -> str:
     return found
 
 
-class Server:
-    """The server of one world."""
+class Servers:
+    """The servers of one world, one for each environment that has a Redis."""
 
     def __init__(self, world: World) -> None:
+        self._servers = [Server(world, each.service(SERVICE)) for each in environments.of(world) if each.has_redis]
+        self._directory = world.directory
+
+    async def start(self, *, new: bool) -> None:
+        """Start them as `Server.start` does."""
+        end_stale(self._directory)
+        await asyncio.gather(*(server.start(new=new) for server in self._servers))
+
+    async def stop(self) -> None:
+        """End them."""
+        await asyncio.gather(*(server.stop() for server in self._servers))
+
+
+class Server:
+    """The server of one database."""
+
+    def __init__(self, world: World, service: str) -> None:
         self._world = world
+        self._service = service
+        self._folder = world.directory / service.replace("/", "-")
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.subprocess.Process | None = None
 
@@ -108,18 +130,17 @@ class Server:
 
         On a new world another port is chosen if somebody just took it. Raises `SandboxError` if it cannot start.
         """
-        folder = self._world.directory / "redis"
+        folder = self._folder
         folder.mkdir(mode=0o700, exist_ok=True)
-        end_stale(self._world.directory)
         program = executable()
-        while not _free(self._world.port(SERVICE)):
+        while not _free(self._world.port(self._service)):
             if not new:
                 raise SandboxError(
-                    f"Port {self._world.port(SERVICE)} of the service {SERVICE} is taken by another program. Nothing "
+                    f"Port {self._world.port(self._service)} of the service {self._service} is taken by another program. Nothing "
                     "was started. End that program, or start a sandbox in a new folder."
                 )
-            self._world.forget_port(SERVICE)
-        path = _configuration_path(self._world.directory)
+            self._world.forget_port(self._service)
+        path = folder / _CONFIGURATION
         path.touch(mode=0o600)
         path.write_text(self._configuration(folder))
         environment = {"PATH": os.defpath}
@@ -136,7 +157,7 @@ class Server:
         return "\n".join(
             (
                 f"bind {HOST}",
-                f"port {self._world.port(SERVICE)}",
+                f"port {self._world.port(self._service)}",
                 f'dir "{folder}"',
                 f'pidfile "{folder / "redis.pid"}"',
                 f'logfile "{folder / "redis.log"}"',
@@ -155,7 +176,7 @@ class Server:
     async def _answering(self, log: Path) -> None:
         deadline = time.monotonic() + PATIENCE
         while self._process is not None and self._process.returncode is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError, RedisError), connect(self._world):
+            with contextlib.suppress(OSError, RedisError), connect(self._world, service=self._service):
                 return
             await asyncio.sleep(0.003)
         await self.stop()
@@ -173,17 +194,14 @@ class Server:
 
 
 def end_stale(directory: Path) -> None:
-    """End the server that an earlier sandbox of this folder left behind, if there is one."""
-    with contextlib.suppress(OSError, ValueError, psutil.Error):
-        process = psutil.Process(int((directory.resolve() / "redis" / "redis.pid").read_text()))
-        if process.cmdline()[-1:] == [str(_configuration_path(directory.resolve()))]:
-            process.kill()
-            with contextlib.suppress(psutil.TimeoutExpired):
-                process.wait(PATIENCE)
-
-
-def _configuration_path(directory: Path) -> Path:
-    return directory / "redis" / "redis.conf"
+    """End the servers that an earlier sandbox of this folder left behind, if there are any."""
+    for configuration in [*directory.resolve().glob(f"redis*/{_CONFIGURATION}")]:
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            process = psutil.Process(int((configuration.parent / "redis.pid").read_text()))
+            if process.cmdline()[-1:] == [str(configuration)]:
+                process.kill()
+                with contextlib.suppress(psutil.TimeoutExpired):
+                    process.wait(PATIENCE)
 
 
 def _free(port: int) -> bool:

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 def application(world: World) -> Starlette:
     """Return the service."""
 
-    async def failures(_request: Request) -> Response:
-        return JSONResponse({**switches.document(world), "key_encoding": world.text(switches.KEY_ENCODING)})
+    async def failures(request: Request) -> Response:
+        app = request.headers.get(CONSUMER_HEADER, "").partition("/")[0]
+        return JSONResponse({**switches.document(world, app), "key_encoding": world.text(switches.KEY_ENCODING)})
 
     async def breakage(request: Request) -> Response:
         consumer = request.headers.get(CONSUMER_HEADER, "unknown")

@@ -3,7 +3,8 @@
 The control plane `molecule-cp` runs and talks to Fly with a deploy token for `molecule-tenant` that somebody made by
 hand; the same value is the Actions secret of the repository that publishes the tenants' image. Its keys of Neon,
 Resend and Stripe were made by hand, too, and so were the role of its `DATABASE_URL` and its `SECRETS_ENCRYPTION_KEY`;
-its tenants share the one password of their Redis at Upstash.
+its tenants share the one password of their Redis at Upstash. Every environment (`environments.py`) is filled like that,
+under names of its own.
 """
 
 from __future__ import annotations
@@ -13,21 +14,20 @@ import os
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from sandbox import control_plane_database, dns, github, neon, resend, stripe, upstash
+from sandbox import control_plane_database, dns, environments, github, neon, resend, stripe, upstash
 from sandbox.fly import apps, machines, releases, tokens
 from sandbox.fly import secrets as app_secrets
-from sandbox.fly.apps import CONTROL_PLANE, TENANT
 from sandbox.processes import encryption, tenant_machine
 from sandbox.world import SandboxError, random_token
 
 if TYPE_CHECKING:
+    from sandbox.environments import Environment
     from sandbox.world import World
 
 ORGANIZATION: Final = "molecule-ai"
 OPERATOR: Final = "operator@molecule.example"
-HAND_MADE: Final = "molecule-cp-rotation-20260101"
-"""The runbook's way to name a token: by the day it was made."""
-CONTROL_PLANE_IMAGE: Final = f"registry.fly.io/{CONTROL_PLANE}:deployment-01"
+HAND_MADE: Final = "rotation-20260101"
+"""The runbook's way to name a token, after the app: by the day it was made."""
 
 
 def seeded(world: World) -> bool:
@@ -40,20 +40,24 @@ def seed(world: World, *, machine_count: int) -> None:
 
     Raises `SandboxError` if an earlier attempt was interrupted.
     """
-    if apps.find(world, name=CONTROL_PLANE) is not None:
+    present = environments.of(world)
+    if apps.find(world, name=present[0].app) is not None:
         raise SandboxError(
             f"The first start of the sandbox in {world.directory} was interrupted; it is incomplete. Nothing was "
             "started. Delete that folder and start again."
         )
     apps.create_organization(world, slug=ORGANIZATION, name="Molecule AI")
-    apps.create(world, name=CONTROL_PLANE, organization=ORGANIZATION)
-    apps.create(world, name=TENANT, organization=ORGANIZATION)
-    fly_api_token = _deploy_token(world)
+    for environment in present:
+        _seed(world, environment, machine_count=machine_count)
+
+
+def _seed(world: World, environment: Environment, *, machine_count: int) -> None:
+    apps.create(world, name=environment.app, organization=ORGANIZATION)
+    apps.create(world, name=environment.tenant_app, organization=ORGANIZATION)
+    fly_api_token = _deploy_token(world, environment)
     admin_token = random_token("cpadm_")
     encryption_key = base64.b64encode(os.urandom(encryption.KEY_LENGTH)).decode()
-    app = apps.find(world, name=CONTROL_PLANE)
-    if app is None:
-        raise LookupError(CONTROL_PLANE)
+    app = _app(world, environment.app)
     app_secrets.write(
         world,
         app,
@@ -61,47 +65,58 @@ def seed(world: World, *, machine_count: int) -> None:
             "FLY_API_TOKEN": fly_api_token,
             "CP_ADMIN_API_TOKEN": admin_token,
             "SESSION_SECRET": random_token("", 48),
-            **neon.seed(world),
+            **neon.seed(world, environment),
             "SECRETS_ENCRYPTION_KEY": encryption_key,
-            "RESEND_API_KEY": resend.seed(world),
-            "RESEND_FROM_EMAIL": resend.FROM_EMAIL,
-            **stripe.seed(world),
-            "TENANT_REDIS_URL": upstash.seed(world),
+            **resend.seed(world, environment),
+            **stripe.seed(world, environment),
+            **upstash.seed(world, environment),
         },
     )
     release = releases.create(
         world,
-        app=CONTROL_PLANE,
+        app=environment.app,
         status="complete",
         strategy="rolling",
-        image=CONTROL_PLANE_IMAGE,
+        image=_image(environment),
         definition=None,
         user=OPERATOR,
     )
-    dns.seed(world, domain=resend.DOMAIN)
+    dns.seed(world, domain=environment.resend_domain)
     for _ in range(machine_count):
-        _control_plane_machine(world, app, release)
-    github.seed(world, fly_api_token=fly_api_token)
-    world.keep("CP_ADMIN_API_TOKEN", admin_token)
-    world.keep("SECRETS_ENCRYPTION_KEY", encryption_key)
-    world.keep(control_plane_database.SESSION, random_token("cpses_"))
+        config = control_plane_config(release, environment)
+        machines.create(world, app, config=config, name=None, region=None, launch=True)
+    github.seed(world, environment, fly_api_token=fly_api_token)
+    world.keep(environment.key("CP_ADMIN_API_TOKEN"), admin_token)
+    world.keep(environment.key("SECRETS_ENCRYPTION_KEY"), encryption_key)
+    world.keep(environment.key(control_plane_database.SESSION), random_token("cpses_"))
 
 
 def complete(world: World, *, tenants: int) -> None:
-    """End what `seed` began, with the control plane's tables there: add `tenants` organizations that run.
+    """End what `seed` began, with the control planes' tables there: add `tenants` organizations that run to each environment.
 
     They are `tenant-1` and so on, as the control plane would have made them with the secrets that it has: a row with
-    encrypted columns, a branch (their databases are one, see `neon/computes.py`), a machine of molecule-tenant.
+    encrypted columns, a branch (their databases are one, see `neon/computes.py`), a machine of the tenants' app.
     """
-    app = apps.find(world, name=TENANT)
-    if app is None:
-        raise LookupError(TENANT)
-    slugs = [f"tenant-{number}" for number in range(1, tenants + 1)]
-    held = control_plane_database.secrets(world)
+    for environment in environments.of(world):
+        if tenants:
+            _add_tenants(world, environment, [f"tenant-{number}" for number in range(1, tenants + 1)])
+    # Last: `seeded` reads it, so that an interrupted first start is noticed.
+    world.keep("FLY_ACCESS_TOKEN", tokens.create_user_token(world, organization=ORGANIZATION, user=OPERATOR))
+
+
+def _add_tenants(world: World, environment: Environment, slugs: list[str]) -> None:
+    app = _app(world, environment.tenant_app)
+    held = control_plane_database.secrets(world, environment)
     made = []
-    for slug, (branch, url) in neon.add_tenants(world, slugs).items() if slugs else ():
+    for slug, (branch, url) in neon.add_tenants(world, slugs, environment).items():
         identifier = uuid.uuid4()
-        body = tenant_machine.request(slug=slug, organization=str(identifier), database_url=url, control_plane=held)
+        body = tenant_machine.request(
+            app=environment.tenant_app,
+            slug=slug,
+            organization=str(identifier),
+            database_url=url,
+            control_plane=held,
+        )
         machine = machines.create(world, app, config=body["config"], name=body["name"], region=None, launch=True)
         made.append(
             control_plane_database.Organization(
@@ -114,18 +129,21 @@ def complete(world: World, *, tenants: int) -> None:
                 redis_url=held.get("TENANT_REDIS_URL"),
             )
         )
-    control_plane_database.add(world, made)
-    # Last: `seeded` reads it, so that an interrupted first start is noticed.
-    world.keep("FLY_ACCESS_TOKEN", tokens.create_user_token(world, organization=ORGANIZATION, user=OPERATOR))
+    control_plane_database.add(world, made, environment)
 
 
-def _deploy_token(world: World) -> str:
-    app = apps.find(world, name=TENANT)
+def _app(world: World, name: str) -> apps.App:
+    app = apps.find(world, name=name)
     if app is None:
-        raise LookupError(TENANT)
+        raise LookupError(name)
+    return app
+
+
+def _deploy_token(world: World, environment: Environment) -> str:
+    app = _app(world, environment.tenant_app)
     _, header = tokens.mint(
         world,
-        name=HAND_MADE,
+        name=f"{environment.app}-{HAND_MADE}",
         organization=app.organization,
         profile="deploy",
         parameters={"app_id": app.identifier},
@@ -135,15 +153,22 @@ def _deploy_token(world: World) -> str:
     return header
 
 
-def _control_plane_machine(world: World, app: apps.App, release: releases.Release) -> None:
-    machines.create(world, app, config=control_plane_config(release), name=None, region=None, launch=True)
+def _image(environment: Environment) -> str:
+    return f"registry.fly.io/{environment.app}:deployment-01"
 
 
-def control_plane_config(release: releases.Release) -> dict[str, Any]:
+def control_plane_config(release: releases.Release, environment: Environment = environments.DEFAULT) -> dict[str, Any]:
     """Return a control-plane machine's configuration, as `fly deploy` writes it."""
+    # A control plane of its own takes the app of its tenants for granted; only another one is told.
+    other = {} if environment.tenant_app == apps.TENANT else {"TENANT_APP": environment.tenant_app}
     return {
-        "image": CONTROL_PLANE_IMAGE,
-        "env": {"PRIMARY_REGION": machines.REGION, "FLY_PROCESS_GROUP": "app", "NEON_PROJECT_ID": neon.PROJECT},
+        "image": _image(environment),
+        "env": {
+            "PRIMARY_REGION": machines.REGION,
+            "FLY_PROCESS_GROUP": "app",
+            "NEON_PROJECT_ID": environment.neon_project,
+            **other,
+        },
         "guest": {"cpu_kind": "shared", "cpus": 1, "memory_mb": 512},
         "metadata": {
             "fly_flyctl_version": "0.4.87",

@@ -9,6 +9,8 @@ How to add a service
 What a module needs to know
     - `world.url("github")`, `world.url("fly")`, `world.url("registry")` (the same port as fly),
       `world.url("control-plane")` and `world.url("tenant")` (Fly's proxy for the apps molecule-cp, molecule-tenant).
+    - There may be several environments (`environments.py`): `seed` is called for each, what is an environment's own is found
+      by `environment.service(...)` (ports) and `environment.key(...)` (values that are kept).
     - `middleware.py` counts every request by its route's path and records breakages of consumers (header
       `sandbox-consumer`, answers 401 and 403): modules do neither themselves. A
       consumer that is refused otherwise than over HTTP tells it itself (`rig.py`).
@@ -53,6 +55,7 @@ from sandbox import (
     admin,
     control_plane_database,
     dns,
+    environments,
     faults,
     fly,
     github,
@@ -67,17 +70,19 @@ from sandbox import (
     switches,
     upstash,
 )
-from sandbox.fly import apps, proxy
+from sandbox.fly import proxy
 from sandbox.fly.supervisor import Supervisor
 from sandbox.middleware import CONNECTION, Observation
 from sandbox.world import HOST, SandboxError, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from starlette.applications import Starlette
     from starlette.types import Receive, Scope, Send
+
+    from sandbox.environments import Environment
 
 
 def _nothing(_world: World) -> None:
@@ -100,6 +105,19 @@ class Service:
     """Whether requests are counted and faults injected."""
 
 
+def _proxied(world: World, service: str) -> dict[str, str]:
+    """The apps behind a service of which every environment has one, by what the world calls the port of each."""
+    return {
+        each.service(service): each.app if service == "control-plane" else each.tenant_app
+        for each in environments.of(world)
+    }
+
+
+def _ports(world: World, service: str) -> list[str]:
+    """What the world calls the ports that a service listens on."""
+    return list(_proxied(world, service)) if service in environments.OWN_PORTS else [service]
+
+
 SERVICES: Final[dict[str, Service]] = {
     "fly": Service(application=fly.application, install=fly.install, provider=fly.provider),
     "github": Service(application=github.application, install=github.install),
@@ -108,15 +126,16 @@ SERVICES: Final[dict[str, Service]] = {
     "upstash": Service(application=upstash.application, install=upstash.install),
     "dns": Service(application=dns.application, install=dns.install),
     "stripe": Service(application=stripe.application, install=stripe.install),
-    "control-plane": Service(application=lambda world: proxy.application(world, apps.CONTROL_PLANE)),
-    "tenant": Service(application=lambda world: proxy.application(world, apps.TENANT)),
+    "control-plane": Service(application=lambda world: proxy.application(world, _proxied(world, "control-plane"))),
+    "tenant": Service(application=lambda world: proxy.application(world, _proxied(world, "tenant"))),
     "rig": Service(application=rig.application, observed=False),
     "admin": Service(application=admin.application, observed=False),
 }
 
 
-def install(world: World) -> None:
-    """Create every service's tables."""
+def install(world: World, present: Sequence[Environment] = ()) -> None:
+    """Create every service's tables. A new world gets these environments."""
+    environments.install(world, present)
     faults.install(world)
     invariants.install(world)
     for service in SERVICES.values():
@@ -127,7 +146,7 @@ def inspect(world: World) -> dict[str, Any]:
     """Return what DESIGN.md section 6 calls `inspect`, from the databases alone.
 
     More keys than there: `violations` (`invariants.py`), `neon`, `postgres`, `resend`, `stripe`, `upstash`,
-    `control_plane` (from their modules), a
+    `control_plane`, `environments` (from their modules), a
     credential's `expires_at` and `refused_from` (when its revocation bites; a credential is not `live` from its
     revocation on, though it may be accepted until then).
 
@@ -163,6 +182,7 @@ def inspect(world: World) -> dict[str, Any]:
         "stripe": stripe.inspect(world),
         "upstash": upstash.inspect(world),
         "control_plane": control_plane_database.inspect(world),
+        "environments": environments.inspect(world),
         "breakages": world.breakages(),
         "violations": invariants.listing(world),
         "requests": world.requests(),
@@ -239,14 +259,22 @@ def _listen(world: World, service: str, *, new: bool) -> socket.socket:
     raise SandboxError(f"No port found for the service {service}.")
 
 
-async def serve(directory: Path, *, machines: int, settings: dict[str, str], tenants: int = 0) -> None:
+async def serve(
+    directory: Path,
+    *,
+    machines: int,
+    settings: dict[str, str],
+    tenants: int = 0,
+    present: Sequence[Environment] = (environments.DEFAULT,),
+) -> None:
     """Run the sandbox until SIGTERM, SIGINT or `admin.Control.stop`.
 
     Args:
         directory: The sandbox's folder; an existing one is resumed.
         machines: Number of control-plane machines of a new sandbox.
         settings: Settings to change before the start.
-        tenants: Number of organizations that a new sandbox begins with, each with its tenant's machine.
+        tenants: Number of organizations that each environment of a new sandbox begins with, each with its tenant's machine.
+        present: The environments of a new sandbox; another one has those that it was made with.
 
     Raises:
         SandboxError: The folder is in use by another server, or a port is taken.
@@ -260,7 +288,7 @@ async def serve(directory: Path, *, machines: int, settings: dict[str, str], ten
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, control.stop.set)
-        install(world)
+        install(world, present)
         for name, value in settings.items():
             switches.change(world, name, value)
         new = not seeding.seeded(world)
@@ -269,9 +297,9 @@ async def serve(directory: Path, *, machines: int, settings: dict[str, str], ten
                 f"The sandbox in {world.directory} was made before sandboxes had a PostgreSQL, and its control plane "
                 "needs one. Nothing was started. Start a sandbox in a new folder."
             )
-        listeners = {name: _listen(world, name, new=new) for name in SERVICES}
+        listeners = {name: [_listen(world, port, new=new) for port in _ports(world, name)] for name in SERVICES}
         # Whatever happens from here on, both are stopped, after everything that uses them.
-        database, store = world.component(postgres.Postgres), world.component(redis.Server)
+        database, store = world.component(postgres.Postgres), world.component(redis.Servers)
         resources.push_async_callback(database.stop)
         database.start(new=new)
         resources.push_async_callback(store.stop)
@@ -290,6 +318,9 @@ async def serve(directory: Path, *, machines: int, settings: dict[str, str], ten
                     service.application(world),
                     world,
                     service.provider or functools.partial(_constant, name),
+                    apps={world.port(port): app for port, app in _proxied(world, name).items()}
+                    if name in environments.OWN_PORTS
+                    else None,
                     after_change=functools.partial(checker.look, tenants=False),
                 )
                 if service.observed
@@ -298,7 +329,7 @@ async def serve(directory: Path, *, machines: int, settings: dict[str, str], ten
             for name, service in SERVICES.items()
         }
         running = [
-            asyncio.create_task(server.serve(sockets=[listeners[name]]), name=name) for name, server in servers.items()
+            asyncio.create_task(server.serve(sockets=listeners[name]), name=name) for name, server in servers.items()
         ]
         supervisor = world.component(Supervisor)
         try:

@@ -6,6 +6,8 @@ with another value of NAME answers its check with 503, exits at boot, or works w
 is healthy (of SECRETS_ENCRYPTION_KEY too little is left: it does not start). Machines with the old value stay as they
 are, and a roll-back heals.
 
+NAME is one of the first environment's control plane; `APP/NAME` is one of another's.
+
 `control_plane.key_encoding=hex` is another matter: how control planes read SECRETS_ENCRYPTION_KEY is not known. Those that
 make tenants ill are in `illness.py`.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sandbox import illness
+from sandbox import environments, illness
 from sandbox.fly import apps
 from sandbox.fly import secrets as app_secrets
 from sandbox.world import SETTINGS, SandboxError, Setting, sha256
@@ -44,20 +46,28 @@ SETTINGS.update(
 def change(world: World, name: str, value: str) -> None:
     """Change any setting; a switch also notes the value that counts as the old one. Raises `SandboxError`."""
     if name in SWITCHES and value:
-        app = apps.find(world, name=apps.CONTROL_PLANE)
-        secrets = {} if app is None else {secret.name: secret.value for secret in app_secrets.snapshot(world, app)}
-        if value not in secrets:
-            raise SandboxError(f"{apps.CONTROL_PLANE} has no Fly secret {value}. It has: {', '.join(secrets)}.")
-        world.keep(f"{name}.old", sha256(secrets[value]))
+        meant, secret = _target(world, value)
+        app = apps.find(world, name=meant)
+        secrets = {} if app is None else {each.name: each.value for each in app_secrets.snapshot(world, app)}
+        if secret not in secrets:
+            raise SandboxError(f"{meant} has no Fly secret {secret}. It has: {', '.join(secrets)}.")
+        world.keep(f"{name}.old", sha256(secrets[secret]))
     if name in illness.SWITCHES:
         illness.check(world, name, value)
     world.set(name, value)
 
 
-def document(world: World) -> dict[str, dict[str, str]]:
+def _target(world: World, value: str) -> tuple[str, str]:
+    """Return the app and the name of the secret that a switch's value means."""
+    app, _, secret = value.rpartition("/")
+    return app or environments.of(world)[0].app, secret
+
+
+def document(world: World, app: str) -> dict[str, dict[str, str]]:
     """Return what a control plane asks at boot: by switch, the secret's name and the old value's SHA-256."""
+    found = {switch: _target(world, world.text(switch)) for switch in SWITCHES if world.text(switch)}
     return {
-        switch.partition(".")[2]: {"name": world.text(switch), "old_sha256": world.kept(f"{switch}.old") or ""}
-        for switch in SWITCHES
-        if world.text(switch)
+        switch.partition(".")[2]: {"name": secret, "old_sha256": world.kept(f"{switch}.old") or ""}
+        for switch, (meant, secret) in found.items()
+        if meant == app
     }

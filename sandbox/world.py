@@ -338,11 +338,15 @@ class World:
                 "CREATE TABLE IF NOT EXISTS requests (request TEXT PRIMARY KEY, count INTEGER NOT NULL)",
                 (
                     "CREATE TABLE IF NOT EXISTS request_log (number INTEGER PRIMARY KEY, at TEXT NOT NULL, provider TEXT NOT NULL,"
-                    " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT, status INTEGER)"
+                    " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT, status INTEGER,"
+                    " app TEXT)"
                 ),
                 "CREATE TABLE IF NOT EXISTS breakages (at TEXT NOT NULL, consumer TEXT NOT NULL, what TEXT NOT NULL)",
             ):
                 self.database.execute(statement)
+            columns = {row["name"] for row in self.database.execute("PRAGMA table_info(request_log)")}
+            if "app" not in columns:  # made by an earlier version
+                self.database.execute("ALTER TABLE request_log ADD COLUMN app TEXT")
         self.credentials = Credentials(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._components: dict[Any, Any] = {}
@@ -425,7 +429,14 @@ class World:
         return [dict(row) for row in self.database.execute("SELECT * FROM breakages ORDER BY at, rowid")]
 
     def record_request(
-        self, provider: str, method: str, *, target: str, path_template: str, consumer: str | None = None
+        self,
+        provider: str,
+        method: str,
+        *,
+        target: str,
+        path_template: str,
+        consumer: str | None = None,
+        app: str | None = None,
     ) -> int:
         """Count a request under `<provider> <METHOD> <path template>`, and note it. The middleware does this for every service.
 
@@ -435,6 +446,7 @@ class World:
             target: The path, without its query; of GraphQL with the root fields behind it.
             path_template: The path with names for its variable parts.
             consumer: Which consumer made it; None for anybody else, above all the operator.
+            app: Which Fly app it is handed to, of a request to Fly's proxy: only the port tells.
 
         Returns:
             Its number, for `record_status`.
@@ -445,8 +457,11 @@ class World:
                 (f"{provider} {method} {path_template}",),
             )
             row = self.database.execute(
-                "INSERT INTO request_log (at, provider, method, target, template, consumer) VALUES (?, ?, ?, ?, ?, ?)",
-                (timestamp(self.now()), provider, method, target, path_template, consumer),
+                """
+                INSERT INTO request_log (at, provider, method, target, template, consumer, app)
+                VALUES (?, ?, ?, ?, ?, ?, ?)
+                """,
+                (timestamp(self.now()), provider, method, target, path_template, consumer, app),
             )
         return int(row.lastrowid or 0)
 

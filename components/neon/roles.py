@@ -208,7 +208,11 @@ def _role_of(credential: Credential) -> str:
 
 
 def with_password(uri: str, role: str, password: str) -> str:
-    """The URI with this role and password: Neon's own carries the stored password, which it may not have."""
+    """The URI with this password: Neon's own carries the stored one, which it may not have.
+
+    Its user is whom Neon says to connect as; the role, where it names none.
+    """
     parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{quote(role, safe='')}:{quote(password, safe='')}@{host}"))
+    login, _, host = parts.netloc.rpartition("@")
+    user = login.partition(":")[0] or quote(role, safe="")
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))

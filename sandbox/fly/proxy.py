@@ -27,7 +27,7 @@ from sandbox.fly.supervisor import Supervisor
 from sandbox.world import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from starlette.requests import Request
 
@@ -72,21 +72,12 @@ _SERVER_ERROR: Final = 500
 
 
 class _Proxy:
-    def __init__(self, world: World, app: str) -> None:
+    def __init__(self, world: World, app: str, client: httpx.AsyncClient) -> None:
         self._world = world
         self._app = app
         self._supervisor = world.component(Supervisor)
         self._turn = itertools.count()
-        # A connection that was kept could be closed by the machine just when it is used again: each is used once.
-        self._client = httpx.AsyncClient(
-            timeout=TIMEOUT,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            trust_env=False,
-            verify=False,  # noqa: S501 - it never speaks TLS, and to load the certificates takes 0.03 s
-        )
-
-    async def close(self) -> None:
-        await self._client.aclose()
+        self._client = client
 
     def _candidates(self, request: Request) -> list[Machine]:
         """Return the machines that may get the request, best first."""
@@ -156,13 +147,27 @@ class _Proxy:
         return response
 
 
-def application(world: World, app: str) -> Starlette:
-    """Return the proxy of one app."""
-    proxy = _Proxy(world, app)
+def application(world: World, proxied: Mapping[str, str]) -> Starlette:
+    """Return the proxy of one or more apps. Each is on a port of its own, by which `proxied` knows it."""
+    client = _client()
+    proxies = {world.port(service): _Proxy(world, app, client) for service, app in proxied.items()}
+
+    async def handle(request: Request) -> Response:
+        return await proxies[request.scope["server"][1]].handle(request)
 
     @contextlib.asynccontextmanager
     async def lifespan(_application: Starlette) -> AsyncIterator[None]:
         yield
-        await proxy.close()
+        await client.aclose()
 
-    return Starlette(routes=[Route(path, proxy.handle, methods=METHODS) for path in PATHS], lifespan=lifespan)
+    return Starlette(routes=[Route(path, handle, methods=METHODS) for path in PATHS], lifespan=lifespan)
+
+
+def _client() -> httpx.AsyncClient:
+    # A connection that was kept could be closed by the machine just when it is used again: each is used once.
+    return httpx.AsyncClient(
+        timeout=TIMEOUT,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+        trust_env=False,
+        verify=False,  # noqa: S501 - it never speaks TLS, and to load the certificates takes 0.03 s
+    )

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psutil
 
-from sandbox import illness
-from sandbox.fly import apps, logs, machines
+from sandbox import environments, illness
+from sandbox.fly import logs, machines
 from sandbox.fly.light import LightMachine
 from sandbox.fly.machines import Check, State
 from sandbox.fly.tokens import parse_duration
@@ -46,11 +46,10 @@ KILL_TIMEOUT: Final = 5.0
 MAX_RESTARTS: Final = 10
 """Restarts of a crashing machine in a row, unless its `restart.max_retries` says otherwise."""
 LONGEST_BACKOFF: Final = 5.0
-IMAGES: Final = {
-    "molecule-cp": "sandbox.processes.control_plane",
-    "molecule-tenant": "sandbox.processes.tenant",
-}
-"""What runs in a machine, by the repository of its image; any other image runs as the tenant."""
+CONTROL_PLANE: Final = "sandbox.processes.control_plane"
+"""What runs in a machine whose image is called like the app of a control plane."""
+TENANT: Final = "sandbox.processes.tenant"
+"""What runs in any other."""
 BOOTING: Final = 4
 """Machines that boot at the same time; the next one begins when one of them listens, has ended, or took too long."""
 LONGEST_BOOT: Final = 2.0
@@ -133,10 +132,14 @@ class Supervisor:
 
     async def resume(self) -> None:
         """End what an earlier server left behind, then boot every machine that should run."""
-        present = sorted(machines.listing(self._world), key=lambda machine: machine.app == apps.TENANT)
+        present = sorted(
+            machines.listing(self._world), key=lambda machine: environments.is_tenant(self._world, machine.app)
+        )
         for machine in present:
             end_stale(machine)
-        illness.update(self._world, [machine for machine in present if machine.app == apps.TENANT])
+        illness.update(
+            self._world, [machine for machine in present if environments.is_tenant(self._world, machine.app)]
+        )
         for machine in present:
             if machine.state is State.DESTROYING:
                 self.destroy(machine.id)
@@ -157,7 +160,11 @@ class Supervisor:
 
     def examine(self) -> None:
         """Let tenants be as ill as the settings want them, and check all at once."""
-        present = machines.listing(self._world, apps.TENANT)
+        present = [
+            machine
+            for environment in environments.of(self._world)
+            for machine in machines.listing(self._world, environment.tenant_app)
+        ]
         illness.update(self._world, present)
         for machine in present:
             self.runtime(machine.id).recheck.set()
@@ -270,7 +277,7 @@ class Supervisor:
         await self._slots.acquire()
         try:
             machine = machines.get(world, identifier)
-            if machine.app == apps.TENANT:
+            if environments.is_tenant(world, machine.app):
                 illness.update(world, [machine])
             process, port = await self._execute(machine)
         except BaseException:
@@ -301,8 +308,8 @@ class Supervisor:
 
     async def _execute(self, machine: Machine) -> tuple[Process, int]:
         repository = str(machine.config.get("image", "")).rsplit("/", 1)[-1].split("@")[0].split(":")[0]
-        module = IMAGES.get(repository, IMAGES[apps.TENANT])
-        if module == IMAGES[apps.TENANT]:
+        module = CONTROL_PLANE if environments.is_control_plane(self._world, repository) else TENANT
+        if module == TENANT:
             if len(self._heavy - {machine.id}) >= self._world.number(PROCESSES):
                 self._heavy.discard(machine.id)
                 return await self._lighten(machine)
@@ -352,7 +359,10 @@ class Supervisor:
 
     def _platform(self, machine: Machine, port: int) -> dict[str, str]:
         """Return what every process gets besides its machine's environment."""
-        ill = {illness.FLAG: str(illness.flag(self._world, machine.id))} if machine.app == apps.TENANT else {}
+        environment = environments.of_app(self._world, machine.app) or environments.DEFAULT
+        ill = (
+            {illness.FLAG: str(illness.flag(self._world, machine.id))} if machine.app == environment.tenant_app else {}
+        )
         return ill | {
             "PATH": os.defpath,
             "PYTHONPATH": str(_ROOT),
@@ -363,7 +373,7 @@ class Supervisor:
             "NEON_API_BASE_URL": f"{self._world.url('neon')}/api/v2",
             "RESEND_API_URL": self._world.url("resend"),
             "STRIPE_API_BASE_URL": self._world.url("stripe"),
-            "TENANT_URL": self._world.url("tenant"),
+            "TENANT_URL": self._world.url(environment.service("tenant")),
         }
 
     # -- a running process --------------------------------------------------------------------------------------------

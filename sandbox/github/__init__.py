@@ -19,13 +19,15 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 
+from sandbox import environments
+from sandbox.environments import Environment
 from sandbox.github import actions, issues, repositories, secret_stores, settings, store, tokens, wire
 from sandbox.github.runs import Runs
 from sandbox.world import World
 
-ORGANIZATION: Final = "Molecule-AI"
-REPOSITORY: Final = "molecule-monorepo"
-WORKFLOW: Final = "publish-platform-image.yml"
+ORGANIZATION: Final = environments.DEFAULT.owner
+REPOSITORY: Final = environments.DEFAULT.repository
+WORKFLOW: Final = environments.DEFAULT.workflow
 OPERATOR: Final = "molecule-operator"
 SITE_ADMINISTRATOR: Final = "site-admin"
 
@@ -55,27 +57,28 @@ def application(world: World) -> Starlette:
     )
 
 
-def seed(world: World, *, fly_api_token: str) -> None:
-    """Fill a new world: an organization with one repository, whose workflow pushes with a token made by hand.
+def seed(world: World, environment: Environment = environments.DEFAULT, *, fly_api_token: str) -> None:
+    """Fill a new world: an organization with a repository, whose workflow pushes with a token made by hand.
 
-    Keeps ``GITHUB_TOKEN`` (the operator's) and ``GITHUB_SITE_ADMIN_TOKEN`` (for tests: it makes users and tokens).
+    Keeps ``GITHUB_TOKEN`` (the operator's) and ``GITHUB_SITE_ADMIN_TOKEN`` (for tests: it makes users and tokens), for all
+    environments.
 
     Args:
         world: The new world.
+        environment: Whose repository it is.
         fly_api_token: What the repository's secret ``FLY_API_TOKEN`` holds.
     """
-    organization = store.add_account(world, login=ORGANIZATION, type_="Organization")
-    operator = store.add_account(world, login=OPERATOR, type_="User")
-    site_administrator = store.add_account(world, login=SITE_ADMINISTRATOR, type_="User")
+    operator = _account(world, OPERATOR, "User")
+    organization = _account(world, environment.owner, "Organization")
     store.set_member(world, organization=organization, user=operator, role=store.Role.ADMIN)
-    repository = store.add_repository(world, owner=organization, name=REPOSITORY, author=operator)
+    repository = store.add_repository(world, owner=organization, name=environment.repository, author=operator)
     store.add_workflow(
         world,
         repository=repository,
-        file=WORKFLOW,
+        file=environment.workflow,
         name="publish-platform-image",
         events=frozenset({"push", "workflow_dispatch"}),
-        image="molecule-tenant",
+        image=environment.tenant_app,
     )
     # The second one is nobody's business: a program that touches it manages what it must not.
     for name, value in (("FLY_API_TOKEN", fly_api_token), ("SENTRY_AUTH_TOKEN", f"sntrys_{secrets.token_hex(24)}")):
@@ -85,12 +88,19 @@ def seed(world: World, *, fly_api_token: str) -> None:
             name=name,
             value=value.encode(),
         )
+    if world.kept("GITHUB_TOKEN") is not None:
+        return
+    site_administrator = _account(world, SITE_ADMINISTRATOR, "User")
     for user, name, scopes, kept in (
         (operator, "operator", ("repo", "workflow", "admin:org"), "GITHUB_TOKEN"),
         (site_administrator, "site administration", ("site_admin",), "GITHUB_SITE_ADMIN_TOKEN"),
     ):
         _, value = tokens.issue_classic(world, user=user, name=name, scopes=scopes)
         world.keep(kept, value)
+
+
+def _account(world: World, login: str, type_: str) -> store.Account:
+    return store.account(world.database, login=login) or store.add_account(world, login=login, type_=type_)
 
 
 def inspect(world: World) -> dict[str, Any]:

@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
+from sandbox import environments
 from sandbox.neon import accounts, computes, projects, roles, settings, wire
 
 if TYPE_CHECKING:
+    from sandbox.environments import Environment
     from sandbox.world import World
 
-ORGANIZATION: Final = "org-molecule-40817362"
-PROJECT: Final = "cool-sea-89357706"
+ORGANIZATION: Final = environments.DEFAULT.neon_organization
+PROJECT: Final = environments.DEFAULT.neon_project
 """The project that the runbook names."""
 OPERATOR: Final = accounts.User(
     id="7a2c1f7e-52a4-4bd4-9d3e-0b1f0a6c1e11", name="Molecule Operator", email="operator@molecule.example"
@@ -34,7 +36,6 @@ COLLEAGUE: Final = accounts.User(
     id="c4e0b7d2-9f0b-4f0e-8a55-6f0d2f5b7a22", name="Molecule Colleague", email="colleague@molecule.example"
 )
 """A member of the organization who is not its admin."""
-HAND_MADE: Final = "molecule-cp production"
 CONTROL_PLANE_ROLE: Final = "molecule_cp"
 """What the control plane connects as: not the owner of its tables, so that another role can take its place."""
 
@@ -55,34 +56,49 @@ def application(world: World) -> Starlette:
     )
 
 
-def seed(world: World) -> dict[str, str]:
-    """Fill a new world and return molecule-cp's secrets: an organization key that somebody made by hand, and a URI.
+def seed(world: World, environment: Environment = environments.DEFAULT) -> dict[str, str]:
+    """Fill a new world and return a control plane's secrets: an organization key that somebody made by hand, and a URI.
 
-    Keeps `NEON_API_KEY` (the operator's personal key, an admin's) and `NEON_MEMBER_API_KEY` (a member's, for tests).
+    Keeps `NEON_API_KEY` (the operator's personal key, an admin's) and `NEON_MEMBER_API_KEY` (a member's, for tests), for all
+    environments.
     """
-    accounts.add_organization(world, identifier=ORGANIZATION, name="Molecule AI")
-    accounts.add_user(world, OPERATOR, organization=ORGANIZATION, role=accounts.ADMIN)
-    accounts.add_user(world, COLLEAGUE, organization=ORGANIZATION, role=accounts.MEMBER)
+    organization = environment.neon_organization
+    if accounts.add_organization(world, identifier=organization, name="Molecule AI"):
+        accounts.add_user(world, OPERATOR, organization=organization, role=accounts.ADMIN)
+        accounts.add_user(world, COLLEAGUE, organization=organization, role=accounts.MEMBER)
     branch = projects.add_project(
         world,
-        project=PROJECT,
-        name="molecule-cp",
-        organization=ORGANIZATION,
+        project=environment.neon_project,
+        name=environment.app,
+        organization=organization,
         branch_name="production",
         more_roles=[CONTROL_PLANE_ROLE],
     )
     for user, kept in ((OPERATOR, "NEON_API_KEY"), (COLLEAGUE, "NEON_MEMBER_API_KEY")):
-        _, value = accounts.mint(world, name=f"laptop of {user.name}", kind=wire.Kind.PERSONAL, owner=user.id)
-        world.keep(kept, value)
+        if world.kept(kept) is None:
+            _, value = accounts.mint(world, name=f"laptop of {user.name}", kind=wire.Kind.PERSONAL, owner=user.id)
+            world.keep(kept, value)
     _, value = accounts.mint(
-        world, name=HAND_MADE, kind=wire.Kind.ORGANIZATION, owner=OPERATOR.id, organization=ORGANIZATION
+        world,
+        name=f"{environment.app} production",
+        kind=wire.Kind.ORGANIZATION,
+        owner=OPERATOR.id,
+        organization=organization,
     )
     return {"NEON_API_KEY": value, "DATABASE_URL": roles.uri(world, branch=branch.id, role=CONTROL_PLANE_ROLE)}
 
 
-def add_tenants(world: World, slugs: list[str]) -> dict[str, tuple[str, str]]:
+def add_tenants(
+    world: World, slugs: list[str], environment: Environment = environments.DEFAULT
+) -> dict[str, tuple[str, str]]:
     """Create the branches of tenants that a sandbox begins with; returns ids and URIs by slug."""
-    return projects.add_shared(world, PROJECT, slugs)
+    return projects.add_shared(world, environment.neon_project, slugs)
+
+
+def main_database(world: World, environment: Environment) -> tuple[str, str]:
+    """Return what PostgreSQL calls the database of an environment's control plane, and the role that owns it."""
+    branch = next(each.id for each in projects.branches(world, environment.neon_project) if each.default)
+    return computes.database_name(world, branch), computes.role_name(world, branch, OWNER)
 
 
 async def resume(world: World) -> None:

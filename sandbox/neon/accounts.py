@@ -53,16 +53,17 @@ def install(world: World) -> None:
 
 
 def add_user(world: World, user: User, *, organization: str, role: str) -> None:
-    """Create a user who is a member of an organization."""
+    """Let a user, who is created if need be, be a member of an organization."""
     with world.database:
-        world.database.execute("INSERT INTO neon_users VALUES (?, ?, ?)", (user.id, user.name, user.email))
+        world.database.execute("INSERT OR IGNORE INTO neon_users VALUES (?, ?, ?)", (user.id, user.name, user.email))
         world.database.execute("INSERT INTO neon_members VALUES (?, ?, ?)", (organization, user.id, role))
 
 
-def add_organization(world: World, *, identifier: str, name: str) -> None:
-    """Create an organization."""
+def add_organization(world: World, *, identifier: str, name: str) -> bool:
+    """Create an organization, unless it is there; tells whether it was not."""
     with world.database:
-        world.database.execute("INSERT INTO neon_organizations VALUES (?, ?)", (identifier, name))
+        added = world.database.execute("INSERT OR IGNORE INTO neon_organizations VALUES (?, ?)", (identifier, name))
+    return added.rowcount > 0
 
 
 def user(world: World, identifier: str) -> User:

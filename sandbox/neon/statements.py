@@ -46,8 +46,9 @@ def create_shared(parameters: dict[str, Any], name: str, owners: list[str], pass
     """Create a database that many branches share, and a role for each, all with one password. Raises as `carry_out`."""
     with psycopg.connect(**parameters) as connection:
         database, group = sql.Identifier(name), sql.Identifier(postgres.ROLE_GROUP)
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template1 STRATEGY FILE_COPY").format(database))
-        connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template1 STRATEGY FILE_COPY").format(database))
+            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
         connection.execute(sql.SQL("GRANT ALL ON DATABASE {} TO {}").format(database, group))
         # The verifier does not depend on the role's name, and takes a thousand times as long as the statement.
         verifier = sql.Literal(verifier_of(connection, name, password))

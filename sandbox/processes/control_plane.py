@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{2,31}")
-TENANT_APP = tenant_machine.APP
+TENANT_APP = os.environ.get("TENANT_APP", tenant_machine.APP)
 PROVISIONING_TIMEOUT = 60
 """Seconds within which a tenant's machine must have started."""
 
@@ -174,6 +174,7 @@ def _create_machine(organization: dict[str, Any], database_url: str | None) -> s
         "POST",
         f"/v1/apps/{TENANT_APP}/machines",
         tenant_machine.request(
+            app=TENANT_APP,
             slug=slug,
             organization=organization["id"],
             database_url=database_url,

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 APP = "molecule-tenant"
-IMAGE = f"registry.fly.io/{APP}:latest"
 ORGANIZATION = "molecule_org"
 """The metadata that holds the organization's slug."""
 _INHERITED = {
@@ -19,11 +18,12 @@ _INHERITED = {
 
 
 def request(
-    *, slug: str, organization: str, database_url: str | None, control_plane: Mapping[str, str]
+    *, app: str = APP, slug: str, organization: str, database_url: str | None, control_plane: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the body of `POST /v1/apps/molecule-tenant/machines`.
 
     Args:
+        app: The tenants' app; its image is called like it.
         slug: The organization's.
         organization: Its id.
         database_url: Of its own database; `None` if it has none.
@@ -38,7 +38,7 @@ def request(
     return {
         "name": f"tenant-{slug}",
         "config": {
-            "image": IMAGE,
+            "image": f"registry.fly.io/{app}:latest",
             "env": environment,
             "metadata": {ORGANIZATION: slug},
             "checks": {"health": {"type": "http", "port": 8080, "path": "/health", "interval": "15s", "timeout": "2s"}},

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
+from sandbox import environments
 from sandbox.resend import domains, emails, keys, settings, wire
 
 if TYPE_CHECKING:
+    from sandbox.environments import Environment
     from sandbox.world import World
 
-DOMAIN: Final = "moleculesai.app"
+DOMAIN: Final = environments.DEFAULT.resend_domain
 FROM_EMAIL: Final = f"Molecule AI <noreply@{DOMAIN}>"
-HAND_MADE: Final = "molecule-cp production"
 
 __all__ = ["application", "inspect", "install", "seed", "settings"]
 
@@ -40,16 +41,19 @@ def application(world: World) -> Starlette:
     )
 
 
-def seed(world: World) -> str:
-    """Fill a new world and return the sending key that molecule-cp holds, which somebody made by hand.
+def seed(world: World, environment: Environment = environments.DEFAULT) -> dict[str, str]:
+    """Fill a new world and return what a control plane holds: a sending key that somebody made by hand, and a sender.
 
-    Keeps `RESEND_API_KEY` (the operator's, with full access).
+    Keeps `RESEND_API_KEY` (the operator's, with full access), for all environments.
     """
-    domain = domains.add(world, DOMAIN, verified=True)
-    _, operator = keys.mint(world, name="operator", permission=wire.FULL_ACCESS)
-    world.keep("RESEND_API_KEY", operator)
-    _, value = keys.mint(world, name=HAND_MADE, permission=wire.SENDING_ACCESS, domain=domain.id)
-    return value
+    known = {domain.name: domain for domain in domains.all_of(world)}
+    name = environment.resend_domain
+    domain = known.get(name) or domains.add(world, name, verified=True)
+    if world.kept("RESEND_API_KEY") is None:
+        _, operator = keys.mint(world, name="operator", permission=wire.FULL_ACCESS)
+        world.keep("RESEND_API_KEY", operator)
+    _, value = keys.mint(world, name=f"{environment.app} production", permission=wire.SENDING_ACCESS, domain=domain.id)
+    return {"RESEND_API_KEY": value, "RESEND_FROM_EMAIL": f"Molecule AI <noreply@{name}>"}
 
 
 def inspect(world: World) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 
+from sandbox import environments
 from sandbox.stripe import (
     account,
     checkout,
@@ -36,6 +37,7 @@ from sandbox.stripe.keys import Realm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sandbox.environments import Environment
     from sandbox.world import World
 
 __all__ = ["application", "inspect", "install", "pause", "resume", "seed", "settings"]
@@ -86,30 +88,35 @@ async def pause(world: World) -> None:
     await world.component(deliveries.Deliveries).pause()
 
 
-def seed(world: World) -> dict[str, str]:
-    """Fill a new world: two accounts, and what the control plane's needs. Return the control plane's Fly secrets.
+def seed(world: World, environment: Environment = environments.DEFAULT) -> dict[str, str]:
+    """Fill a new world: an account, and what the control plane's needs. Return the control plane's Fly secrets.
 
-    Keeps for `python -m sandbox env`: `STRIPE_API_KEY` (the operator's own key of the same account), `STRIPE_ACCOUNT_ID`,
-    `STRIPE_WEBHOOK_ENDPOINT_ID`.
+    A first environment also gets a neighbour whose account is none of anybody's here. Two environments may have one account,
+    in different modes. Keeps for `python -m sandbox env`, for this environment: `STRIPE_API_KEY` (the operator's own key of
+    the same account and mode), `STRIPE_ACCOUNT_ID`, `STRIPE_WEBHOOK_ENDPOINT_ID`.
     """
-    first = keys.create_account(world, name="Molecule AI", email="billing@molecule.example")
-    keys.create_account(world, name="Somebody Else", email="billing@elsewhere.example")
-    realm = Realm(account=first, livemode=True)
-    _, api_key = keys.issue(world, realm=realm, name=dashboard.CONTROL_PLANE_KEY)
-    _, operator = keys.issue(world, realm=realm, name=dashboard.OPERATOR_KEY)
+    account = environment.stripe_account
+    if account not in {row["id"] for row in keys.accounts(world)}:
+        account = keys.create_account(world, name="Molecule AI", email="billing@molecule.example", account=account)
+    if environment.primary:
+        keys.create_account(world, name="Somebody Else", email="billing@elsewhere.example")
+    realm = Realm(account=account, livemode=environment.livemode)
+    _, api_key = keys.issue(world, realm=realm, name=f"{environment.app} secret key")
+    operators = dashboard.OPERATOR_KEY if environment.primary else f"{dashboard.OPERATOR_KEY} of {environment.name}"
+    _, operator = keys.issue(world, realm=realm, name=operators)
     endpoint, signing_secret = endpoints.create(
         world,
         realm=realm,
-        url=world.url("control-plane") + WEBHOOK_PATH,
+        url=world.url(environment.service("control-plane")) + WEBHOOK_PATH,
         enabled_events=list(SUBSCRIBED),
-        description="molecule-cp webhooks",
+        description=f"{environment.app} webhooks",
     )
     for name, value in (
         ("STRIPE_API_KEY", operator),
-        ("STRIPE_ACCOUNT_ID", first),
+        ("STRIPE_ACCOUNT_ID", account),
         ("STRIPE_WEBHOOK_ENDPOINT_ID", endpoint.id),
     ):
-        world.keep(name, value)
+        world.keep(environment.key(name), value)
     return {"STRIPE_API_KEY": api_key, "STRIPE_WEBHOOK_SECRET": signing_secret}
 
 

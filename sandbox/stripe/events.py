@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sandbox.fly.apps import CONTROL_PLANE
+from sandbox import environments
 from sandbox.stripe import endpoints, keys
 from sandbox.stripe.errors import missing
 from sandbox.stripe.keys import API_VERSION, Realm
@@ -123,7 +123,7 @@ def record(
                 type_,
                 json.dumps(event.document),
                 bool(wanting),
-                any(endpoint.url.startswith(world.url("control-plane") + "/") for endpoint in wanting),
+                any(environments.of_url(world, endpoint.url) is not None for endpoint in wanting),
             ),
         )
         world.database.executemany(
@@ -174,7 +174,11 @@ def settle(world: World, identifier: str) -> None:
             "UPDATE stripe_events SET lost_at = ? WHERE id = ?", (timestamp(world.now()), identifier)
         )
     if row["control_plane"]:
-        world.record_breakage(CONTROL_PLANE, f"stripe event {identifier} ({row['type']}) was never accepted")
+        realm = Realm(account=row["account"], livemode=bool(row["livemode"]))
+        wanting = endpoints.listing(world, realm, deleted=True)
+        told = [environments.of_url(world, endpoint.url) for endpoint in wanting if endpoint.wants(row["type"])]
+        app = next((each.app for each in told if each is not None), environments.DEFAULT.app)
+        world.record_breakage(app, f"stripe event {identifier} ({row['type']}) was never accepted")
 
 
 def inspect(world: World) -> list[Json]:

@@ -63,9 +63,9 @@ def install(world: World) -> None:
         )
 
 
-def create_account(world: World, *, name: str, email: str) -> str:
-    """Make an account and return its id."""
-    account = identifier("acct_1", 15)
+def create_account(world: World, *, name: str, email: str, account: str = "") -> str:
+    """Make an account and return its id, a new one unless it is told."""
+    account = account or identifier("acct_1", 15)
     with world.database:
         world.database.execute(
             "INSERT INTO stripe_accounts VALUES (?, ?, ?, ?)", (account, name, email, int(world.now().timestamp()))

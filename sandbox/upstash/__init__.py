@@ -6,7 +6,7 @@
 
 Clients that speak Redis' own protocol connect to the server itself (`sandbox.redis`): its refusals are its own.
 
-Deviations from Upstash: no TLS, so URLs are `redis://`, not `rediss://`; one account with one database; Redis 6.2. Of
+Deviations from Upstash: no TLS, so URLs are `redis://`, not `rediss://`; one account; Redis 6.2. Of
 the calls that this description does not list none is there (404, or a command of that name). `wire`, `databases`,
 `acl` and `rest` name what else differs.
 
@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from sandbox import redis
+from sandbox import environments, redis
 from sandbox.upstash import acl, databases, rest, settings, wire
 from sandbox.world import HOST, random_token
 
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from sandbox.environments import Environment
     from sandbox.world import World
 
 DATABASE: Final = "molecule-tenants"
-DATABASE_ID: Final = "96ad0856-03b1-4ee7-9666-e81abd0349e1"
+DATABASE_ID: Final = environments.DEFAULT.upstash_database
 """The same in every sandbox, so that a stack's config can name it."""
 EMAIL: Final = "operator@molecule.example"
 
@@ -70,20 +71,25 @@ async def _answer_http_error(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-def seed(world: World) -> str:
-    """Fill a new world and return the URL of the tenants' Redis that molecule-cp holds.
+def seed(world: World, environment: Environment = environments.DEFAULT) -> dict[str, str]:
+    """Fill a new world, and return the URL of the tenants' Redis that a control plane holds, if there is one.
 
-    Keeps `UPSTASH_EMAIL`, `UPSTASH_API_KEY`, `UPSTASH_REDIS_ID` and `UPSTASH_REDIS_REST_TOKEN`.
+    Keeps `UPSTASH_EMAIL` and `UPSTASH_API_KEY` for all environments, `UPSTASH_REDIS_ID` and `UPSTASH_REDIS_REST_TOKEN` for this one.
     """
-    key = random_token("")
-    world.credentials.issue(
-        provider=wire.PROVIDER, identifier=str(uuid4()), name="operator", value=key, scope={"kind": wire.MANAGEMENT}
-    )
-    world.keep(wire.EMAIL, EMAIL)
-    world.keep("UPSTASH_API_KEY", key)
-    database = databases.add(world, DATABASE, identifier=DATABASE_ID)
-    world.keep("UPSTASH_REDIS_ID", database.id)
-    return f"redis://{acl.DEFAULT}:{database.password}@{HOST}:{world.port(redis.SERVICE)}"
+    if world.kept("UPSTASH_API_KEY") is None:
+        key = random_token("")
+        world.credentials.issue(
+            provider=wire.PROVIDER, identifier=str(uuid4()), name="operator", value=key, scope={"kind": wire.MANAGEMENT}
+        )
+        world.keep(wire.EMAIL, EMAIL)
+        world.keep("UPSTASH_API_KEY", key)
+    if not environment.has_redis:
+        return {}
+    name = DATABASE if environment.primary else f"{DATABASE}-{environment.name}"
+    database = databases.add(world, name, identifier=environment.upstash_database)
+    world.keep(environment.key("UPSTASH_REDIS_ID"), database.id)
+    port = world.port(environment.service(redis.SERVICE))
+    return {"TENANT_REDIS_URL": f"redis://{acl.DEFAULT}:{database.password}@{HOST}:{port}"}
 
 
 def resume(world: World) -> None:
@@ -96,14 +102,14 @@ def resume(world: World) -> None:
 def inspect(world: World) -> dict[str, Any]:
     """Return the value of `upstash` in `inspect`. Connections are counted on the running server, else 0."""
     found = databases.all_of(world)
-    connections = redis.connections(world) if found else {}
+    connections = {each.id: redis.connections(world, service=environments.redis_of(world, each.id)) for each in found}
     return {
         "databases": [
             {
                 "id": database.id,
                 "name": database.name,
                 "users": [
-                    {"name": name, "enabled": "on" in rules, "connections": connections.get(name, 0)}
+                    {"name": name, "enabled": "on" in rules, "connections": connections[database.id].get(name, 0)}
                     for name, rules in acl.known(world, database.id).items()
                 ],
             }

@@ -21,7 +21,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sandbox import redis
+from sandbox import environments, redis
 from sandbox.processes.resp import RedisError
 from sandbox.upstash import settings
 from sandbox.upstash.wire import PROVIDER
@@ -159,7 +159,7 @@ def issue(world: World, *, database: str, user: str, kind: str, name: str, value
 def resume(world: World, database: str) -> None:
     """Give the server, which just started, its users."""
     reconcile(world, database)
-    with redis.connect(world) as connection:
+    with redis.connect(world, service=environments.redis_of(world, database)) as connection:
         for name, rules in {**known(world, database), READ_ONLY: list(_READ_ONLY_RULES)}.items():
             _apply(world, connection, name, ["reset", *rules])
 
@@ -178,9 +178,9 @@ def users(world: World, connection: Connection) -> list[User]:
     return [user for user in found if not user.name.startswith(redis.INTERNAL)]
 
 
-def reset_default(world: World, password: str) -> None:
+def reset_default(world: World, database: str, password: str) -> None:
     """Give `default` another password in the place of all it has on the server, and end its connections."""
-    with redis.connect(world) as connection:
+    with redis.connect(world, service=environments.redis_of(world, database)) as connection:
         _apply(world, connection, DEFAULT, ["resetpass", f"#{sha256(password)}"])
         if not world.number(settings.RESET_KEEPS_CONNECTIONS):
             connection.call("CLIENT", "KILL", "USER", DEFAULT)
@@ -203,7 +203,7 @@ def execute(world: World, database: str, caller: str, words: list[str]) -> Reply
     counts, command = _COMMANDS[subcommand]
     if len(arguments) not in counts:
         raise RedisError(f"ERR wrong number of arguments for 'acl|{subcommand.lower()}' command")
-    with redis.connect(world) as connection:
+    with redis.connect(world, service=environments.redis_of(world, database)) as connection:
         return command(_Context(world=world, connection=connection, database=database), *arguments)
 
 

@@ -1,8 +1,8 @@
 """Databases in the management API (contract: providers.md section 4; tests/specs/upstash-developer-api.yml).
 
 A database shows its password and REST tokens when it is asked for by its id, without `credentials=hide` and without
-Credential Protection (setting); a list never shows them, which Upstash does not settle. There is one database: there
-is one Redis. None can be created or deleted here.
+Credential Protection (setting); a list never shows them, which Upstash does not settle. Each environment has one, with a
+Redis of its own behind it. None can be created or deleted here.
 
 A reset replaces the password and both REST tokens at once (Upstash documentation, "Credential Protection": they "stop
 working at once"). It is not idempotent: a repeated one makes yet another password. Whether it ends the open
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse, Response
 
-from sandbox import redis
+from sandbox import environments
 from sandbox.upstash import acl, settings
 from sandbox.upstash.wire import Call, UpstashError
 from sandbox.world import HOST, random_token, sha256, timestamp
@@ -121,7 +121,10 @@ def settle(world: World, database: Database) -> None:
             value=database.credentials[member],
             password_sha256=sha256(database.password),
         )
-    world.keep(REST_TOKEN, database.credentials["rest_token"])
+    owner = next(
+        (each for each in environments.of(world) if each.upstash_database == database.id), environments.DEFAULT
+    )
+    world.keep(owner.key(REST_TOKEN), database.credentials["rest_token"])
     acl.write(world, database.id, acl.DEFAULT, ["on", f"#{sha256(database.password)}", "~*", "&*", "+@all"])
 
 
@@ -132,7 +135,7 @@ def _shape(world: World, database: Database, *, credentials: bool) -> dict[str, 
         "database_id": database.id,
         "database_name": database.name,
         "region": "global",
-        "port": world.port(redis.SERVICE),
+        "port": world.port(environments.redis_of(world, database.id)),
         "creation_time": int(database.created_at.timestamp()),
         "state": "active",
         "modifying_state": "",
@@ -178,7 +181,7 @@ async def reset_password(call: Call) -> Response:
     before = _get(world, call.path("id"))
     credentials = _new_credentials()
     # The server first: what was not answered may be lost, what was answered must hold.
-    acl.reset_default(world, credentials["password"])
+    acl.reset_default(world, before.id, credentials["password"])
     with world.database:
         world.database.execute(
             "UPDATE upstash_databases SET credentials = ? WHERE id = ?",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sandbox import redis
+from sandbox import environments, redis
 from sandbox.middleware import refused
 from sandbox.processes.resp import REFUSALS, RedisError
 from sandbox.upstash import acl
@@ -103,10 +103,15 @@ class _Rest:
     def __init__(self, world: World) -> None:
         self._world = world
 
+    def _connect(self, caller: _Caller) -> Connection:
+        """Connect as the caller. Raises `OSError`, or `RedisError` if it is off."""
+        service = environments.redis_of(self._world, caller.database)
+        return redis.connect(self._world, caller.server_user, service=service)
+
     async def _execute(self, caller: _Caller, commands: list[list[str]]) -> list[Reply]:
         """Carry commands out one after the other, and return their replies, errors among them."""
         try:
-            connection = redis.connect(self._world, caller.server_user)
+            connection = self._connect(caller)
         except RedisError:  # the user is off
             raise _RestError(401, WRONG_PASSWORD) from None
         replies: list[Reply] = []
@@ -136,7 +141,7 @@ class _Rest:
             return connection.call("EXEC")
 
         try:
-            with redis.connect(self._world, caller.server_user) as connection:
+            with self._connect(caller) as connection:
                 replies = await asyncio.to_thread(run, connection)
         except RedisError as error:
             raise _RestError(400, str(error)) from None
