@@ -50,6 +50,9 @@ NOTHING_TOUCHED = "nothing was changed."
 # How the engine marks colours in the text of its events, and terminals in that of a plugin.
 MARKUP = re.compile(r"<\{%.*?%\}>|\x1b\[[0-9;]*m")
 COMMAND_FAILED = re.compile(r"exit status \d+: running ")
+# What a failed update says in the end, and what a bridged provider says around its error, which it says twice.
+GENERAL = {"update failed", "preview failed"}
+BRIDGE = re.compile(r"^\S+\.go:\d+: sdk\.\w+: |: provider=\S+$|^1 error occurred: \* ")
 # The rest is how the engine replaces a resource, or does nothing to it.
 CHANGES = {"create", "update", "delete", "create-replacement"}
 
@@ -380,19 +383,22 @@ def failure_of(said: list[str], printed: str) -> FailedError:
         printed: Everything that it printed, for where there were none.
     """
     ours = [each for each in said if "Next:" in each]
-    errors = ours or said or [printed.partition("error: ")[2]]
+    errors = ours or [each for each in said if each not in GENERAL] or [printed.partition("error: ")[2]]
     happened: list[str] = []
     steps: list[str] = []
-    for text in dict.fromkeys(errors):
+    for text in errors:
         before, _, after = text.partition("Next:")
         what = before.partition("State:")[0].strip().removeprefix("error: ")
         if COMMAND_FAILED.search(what):
             # Of a failed check the engine shows the command and what it said before, each of which was fine.
             what = what.splitlines()[-1]
-        happened.append(" ".join(what.split()))
+        happened.append(BRIDGE.sub("", " ".join(what.split())))
         if after:
             steps.append(" ".join(after.partition("Help:")[0].split()))
-    return FailedError(" / ".join(filter(None, happened)) or "The engine failed without a word.", " / ".join(steps))
+    return FailedError(
+        " / ".join(dict.fromkeys(filter(None, happened))) or "The engine failed without a word.",
+        " / ".join(dict.fromkeys(steps)),
+    )
 
 
 def _step(event: EngineEvent) -> Step | None:

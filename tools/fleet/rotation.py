@@ -28,6 +28,7 @@ from tools.fleet.selection import Order
 from tools.fleet.targets import Target
 
 Found = TypeVar("Found")
+CONTROL_PLANE = "CONTROL_PLANE_URL"
 AGAIN = "mend what it names, then run the same command again: it goes on where it stopped."
 LOCKED = (
     "wait until that process is done, then run the same command again. Only if it is gone: `pulumi cancel --stack {stack}`, then the same "
@@ -161,6 +162,8 @@ class Fleet:
         for name, why in chosen.skipped.items():
             self.reporter.say(f"Left out: {name}, because {why}.")
         order = selection.order(chosen.names, after=described, groups=chosen.groups if self.options.in_order else ())
+        if len(chosen.names) > 1:
+            self._assert_apart()
         self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         refused: list[RefusedError] = []
         for name in chosen.names:
@@ -179,6 +182,14 @@ class Fleet:
         if refused:
             raise refusals(refused)
         return order
+
+    def _assert_apart(self) -> None:
+        """Refuses an address that would count for every stack: all of them would verify one of them."""
+        if CONTROL_PLANE in self._variables_of_all():
+            raise RefusedError(
+                f"{CONTROL_PLANE} is set, and would be taken for the control plane of every stack.",
+                next_step="unset it (`controlPlaneUrl` in each stack's config counts then), or give it per stack (`--variables`).",
+            )
 
     def _variables_of_all(self) -> dict[str, str]:
         return variables.for_stack("", {key: each for key, each in self.given.items() if key == "*"}, self.environment)
