@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found.add_argument("--parallel", type=int, default=4, help="engines at once (default 4)")
     found.add_argument("--failing", type=int, default=3, help="stacks of the largest fleet that fail (default 3)")
     options = parser.parse_args(arguments)
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 130)
     console.print(
         f"{datetime.now(UTC).isoformat(timespec='seconds')}, Python {platform.python_version()}, {os.cpu_count()} cores"
     )
@@ -49,7 +49,9 @@ def _fleet(options: argparse.Namespace, console: Console, directory: Path) -> No
     console.print(
         f"FLY_API_TOKEN on fleets of {', '.join(map(str, sizes))} stacks, {options.parallel} at once, one sandbox"
     )
-    found = fleet.measure(directory, sizes=sizes, parallel=options.parallel, failing=options.failing)
+    found = fleet.measure(
+        directory, sizes=sizes, parallel=options.parallel, failing=options.failing, tell=console.print
+    )
     first = found[sizes[0]]
     table = Table(
         "stacks", "took", "a stack", "of one", "command, peak", "of one", "engine of a stack", "all, peak", "of one"

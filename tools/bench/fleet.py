@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,7 +156,9 @@ class _Memory:
             time.sleep(SAMPLES)
 
 
-def measure(directory: Path, *, sizes: Sequence[int], parallel: int, failing: int) -> dict[int, Ran]:
+def measure(
+    directory: Path, *, sizes: Sequence[int], parallel: int, failing: int, tell: Callable[[str], None]
+) -> dict[int, Ran]:
     """Rotates fleets of these sizes, one after another.
 
     Args:
@@ -164,6 +166,7 @@ def measure(directory: Path, *, sizes: Sequence[int], parallel: int, failing: in
         sizes: Numbers of stacks, the largest one last.
         parallel: How many engines run at once.
         failing: How many stacks of the largest fleet fail.
+        tell: Is told how far it is.
 
     Returns:
         By size.
@@ -175,6 +178,7 @@ def measure(directory: Path, *, sizes: Sequence[int], parallel: int, failing: in
     largest = fleets[sizes[-1]]
     chosen = broken(largest, failing)
     with fleet_of(directory, [name for names in fleets.values() for name in names], after={}) as made:
+        tell(f"{sum(map(len, fleets.values()))} environments and stacks are made")
         found: dict[int, Ran] = {}
         for size, names in fleets.items():
             if names is largest:
@@ -186,6 +190,7 @@ def measure(directory: Path, *, sizes: Sequence[int], parallel: int, failing: in
             if states != expected:
                 raise FailedError(f"{size} stacks: exit status {ran.status}\n{ran.output}")
             found[size] = ran
+            tell(f"{size} stacks: {ran.seconds:.0f} s, command {ran.own / 1e6:.0f} MB, all {ran.together / 1e6:.0f} MB")
         return found
 
 
