@@ -43,6 +43,23 @@ class StackReader:
         """
         return self._run(["stack", "--show-name"]).strip()
 
+    def stacks(self) -> dict[str, str]:
+        """How the CLI is told each stack of this program that the backend has, by its name without organization and project.
+
+        Raises:
+            OperatorError: They cannot be listed.
+        """
+        listed = self.read("stack", "ls", "--json")
+        try:
+            names = [str(each["name"]) for each in listed]  # type: ignore[attr-defined]
+        except (KeyError, TypeError):
+            raise OperatorError(
+                "`pulumi stack ls` answered something else than a list of stacks.",
+                state=self.state,
+                next_step="Is it the Pulumi CLI that `pulumi` calls? `pulumi version` says so.",
+            ) from None
+        return {name.rpartition("/")[2]: name for name in names}
+
     def read(self, *arguments: str) -> object:
         """The JSON that a command answers about the stack.
 

@@ -86,8 +86,20 @@ class Ran:
     one: float
 
 
-def rotate(made: Workspace, *arguments: str, environment: Mapping[str, str] | None = None) -> Ran:
-    """Runs `python -m tools.fleet rotate FLY_API_TOKEN …` in the workspace, and looks at its memory meanwhile."""
+def rotate(
+    made: Workspace,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    heard: Callable[[str, int], None] | None = None,
+) -> Ran:
+    """Runs `python -m tools.fleet rotate FLY_API_TOKEN …` in the workspace, and looks at its memory meanwhile.
+
+    Args:
+        made: The workspace.
+        arguments: More of the command line.
+        environment: More variables.
+        heard: Is told every line that it prints for people, and its process.
+    """
     argv = [sys.executable, "-m", "tools.fleet", "rotate", SECRET, "--json", *arguments]
     said: list[str] = []
     began = time.monotonic()
@@ -103,7 +115,14 @@ def rotate(made: Workspace, *arguments: str, environment: Mapping[str, str] | No
         assert process.stdout is not None  # noqa: S101 - for the type checker
         assert process.stderr is not None  # noqa: S101
         errors = process.stderr
-        listener = threading.Thread(target=lambda: said.extend(errors))
+
+        def listen() -> None:
+            for line in errors:
+                said.append(line)
+                if heard is not None:
+                    heard(line, process.pid)
+
+        listener = threading.Thread(target=listen)
         listener.start()
         memory = _Memory(process.pid)
         watcher = threading.Thread(target=memory.watch)

@@ -445,14 +445,5 @@ def stacks(checkout: Path, environment: Mapping[str, str]) -> dict[str, str]:
     Raises:
         OperatorError: They cannot be listed.
     """
-    reader = StackReader(
-        checkout=checkout, stack=None, target="fleet", state=NOTHING_TOUCHED, environment=for_the_engine(environment)
-    )
-    listed = reader.read("stack", "ls", "--json")
-    if not isinstance(listed, list):
-        raise OperatorError(
-            "`pulumi stack ls` answered something else than a list.",
-            state=NOTHING_TOUCHED,
-            next_step="see what it says.",
-        )
-    return {selection.short(str(each["name"])): str(each["name"]) for each in listed}
+    reader = StackReader(checkout=checkout, stack=None, target="fleet", state=NOTHING_TOUCHED, environment=environment)
+    return reader.stacks()

@@ -157,7 +157,7 @@ class Fleet:
     def _find(self) -> Order:
         """The stacks that are meant, in their order."""
         described = selection.described(self.checkout)
-        deployed = engine.stacks(self.checkout, self._variables_of_all())
+        deployed = engine.stacks(self.checkout, variables.for_all(self.given, self.environment))
         chosen = selection.select(self.options.patterns, described=described, deployed=deployed)
         for name, why in chosen.skipped.items():
             self.reporter.say(f"Left out: {name}, because {why}.")
@@ -185,14 +185,11 @@ class Fleet:
 
     def _assert_apart(self) -> None:
         """Refuses an address that would count for every stack: all of them would verify one of them."""
-        if CONTROL_PLANE in self._variables_of_all():
+        if CONTROL_PLANE in variables.for_all(self.given, self.environment):
             raise RefusedError(
                 f"{CONTROL_PLANE} is set, and would be taken for the control plane of every stack.",
                 next_step="unset it (`controlPlaneUrl` in each stack's config counts then), or give it per stack (`--variables`).",
             )
-
-    def _variables_of_all(self) -> dict[str, str]:
-        return variables.for_stack("", {key: each for key, each in self.given.items() if key == "*"}, self.environment)
 
     def _read(self, names: Sequence[str], remembered: record.Record) -> None:
         """Reads every stack and decides what it is to have."""

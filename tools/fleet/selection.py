@@ -41,6 +41,11 @@ def short(name: str) -> str:
     return name.rpartition("/")[2]
 
 
+def is_pattern(text: str) -> bool:
+    """Whether it is no name, and may mean several stacks."""
+    return any(letter in text for letter in "*?[")
+
+
 def config_file(checkout: Path, name: str) -> Path:
     """Where the config of a stack is."""
     return checkout / CONFIG_FOLDER / f"{PREFIX}{short(name)}{SUFFIX}"
@@ -96,7 +101,7 @@ def select(patterns: Sequence[str], *, described: Collection[str], deployed: Col
     errors: list[RefusedError] = []
     taken: set[str] = set()
     for pattern in patterns:
-        if not any(letter in pattern for letter in "*?["):
+        if not is_pattern(pattern):
             if error := _missing(pattern, described=described, deployed=deployed):
                 errors.append(error)
                 continue

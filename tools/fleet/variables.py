@@ -81,6 +81,11 @@ def for_stack(
     return found
 
 
+def for_all(given: Given, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of every stack, for what is about none of them. Raises RefusedError."""
+    return for_stack("", {pattern: each for pattern, each in given.items() if pattern == "*"}, environment)
+
+
 def _value(stack: str, name: str, value: str, environment: Mapping[str, str], read: Callable[[Path], str]) -> str:
     if value.startswith("$"):
         if not (referred := environment.get(value[1:], "")):
