@@ -5,7 +5,7 @@ DEV := .venv-dev/bin/python
 CODE := __main__.py components sandbox tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test bench faults report audit sandbox sandbox-stop env engine environment sandbox-environment lint format clean
+.PHONY: help rehearse test bench faults report audit fleet sandbox sandbox-stop env engine environment sandbox-environment lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
@@ -35,10 +35,15 @@ report: engine sandbox-environment ## write report.html of the selected stack; o
 	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
 	$(DEV) -m tools.report $${STACK:+--stack "$$STACK"}
 
-audit: engine environment ## compare what providers show with the selected stack; with others: STACK="staging production" make audit
+audit: engine environment ## compare what providers show with the selected stack; with others: STACK="staging prod-*" make audit
 	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
-	for stack in $$STACK; do set -- "$$@" --stack "$$stack"; done; \
+	set -f; for stack in $$STACK; do set -- "$$@" --stack "$$stack"; done; \
 	.venv/bin/python -m tools.audit "$$@"
+
+fleet: engine environment sandbox-environment ## rotate secrets across stacks: SECRETS="FLY_API_TOKEN" STACKS="staging prod-*" OPTIONS="--soak 10m" make fleet
+	@test -n "$$SECRETS" && test -n "$$STACKS" || { echo 'SECRETS="FLY_API_TOKEN" STACKS="staging production" make fleet' >&2; exit 2; }
+	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
+	set -f; $(DEV) -m tools.fleet rotate $$SECRETS --stacks $$STACKS $$OPTIONS
 
 env: ## print export lines that put the engine and the program's environment on PATH
 	@$(MAKE) --no-print-directory engine environment sandbox-environment >&2
@@ -73,4 +78,4 @@ format: sandbox-environment ## format the code
 	@$(DEV) -m ruff check --fix $(CODE)
 
 clean: ## remove what make and the tests made in this checkout
-	rm -rf .venv .venv-dev .rehearsal report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-dev .rehearsal .fleet report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis

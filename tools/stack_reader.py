@@ -96,6 +96,8 @@ class StackReader:
                 errors="replace",
                 timeout=TIMEOUT,
                 check=False,
+                # Ctrl-C is the caller's business: who waits for updates has to read what came of them.
+                start_new_session=True,
             )
         except OSError as error:
             raise OperatorError(

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -228,8 +229,8 @@ class Deployer:
         found = for_the_engine(self.variables)
         return {**found, "PATH": f"{self.checkout / '.venv' / 'bin'}{os.pathsep}{found['PATH']}"}
 
-    def read(self, *, now: datetime) -> look.Stack:
-        """Config and state of the stack, decrypted. Secret.
+    def read(self, *, now: datetime) -> tuple[look.Stack, tuple[str, ...]]:
+        """Config and state of the stack, decrypted, and what `rotations` lists that is not in the secret map. Secret.
 
         Raises:
             OperatorError: They cannot be read, or the config is wrong. A wrong passphrase is noticed here.
@@ -245,8 +246,7 @@ class Deployer:
             reader.read("config", "--json", "--show-secrets"), (self.checkout / "Pulumi.yaml").read_text()
         )
         state = exported(reader.read("stack", "export", "--show-secrets"))
-        found, _ = look.stack_of(self.stack, config, state, now=now)
-        return found
+        return look.stack_of(self.stack, config, state, now=now)
 
     def preview(self, counters: Mapping[str, int], reasons: Mapping[str, str], *, first: bool = False) -> Preview:
         """What an update would do with these counters. The stack's config stays as it is: the engine is given a copy.
@@ -351,6 +351,15 @@ class Deployer:
         except CommandError as error:
             # `from None`: the original repeats everything that the engine printed.
             raise trouble.failure(str(error)) from None
+
+    def unexpected(self, error: Exception) -> FailedError:
+        """What is told of an error that nobody has thought of. Its text is not: it may be a part of what was read."""
+        for line in traceback.format_tb(error.__traceback__):
+            self._keep(line.rstrip())
+        return FailedError(
+            f"{type(error).__name__} where none is expected (the log has where).",
+            "run the same command again, and report it.",
+        )
 
     def _keep(self, line: str) -> None:
         with open(self.log, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:

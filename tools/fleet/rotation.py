@@ -8,7 +8,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -98,6 +98,7 @@ class Fleet:
     _order: Order = field(default_factory=lambda: Order(before={}, waves=()), repr=False)
     _record: record.Record = field(default_factory=record.Record, repr=False)
     _recorded: bool = False
+    _unverified: list[str] = field(default_factory=list, repr=False)
     _changed: set[str] = field(default_factory=set, repr=False)
 
     def interrupt(self) -> None:
@@ -196,13 +197,14 @@ class Fleet:
         refused: list[RefusedError] = []
 
         def look(name: str) -> tuple[tuple[Target, ...], datetime | None]:
-            stack = self._deployers[name].read(now=_now())
-            found = tuple(self._target(name, secret, stack, remembered) for secret in self.options.secrets)
+            stack, unmapped = self._deployers[name].read(now=_now())
+            found = tuple(self._target(name, secret, stack, unmapped, remembered) for secret in self.options.secrets)
             return found, _verified_at(stack, found)
 
         for name, found in self._at_once(look, names):
             if isinstance(found, OperatorError):
-                refused.append(RefusedError(_about(name, found.happened), next_step=found.next_step))
+                what = "interrupted." if self._interrupted else found.happened
+                refused.append(RefusedError(_about(name, what), next_step=found.next_step))
             else:
                 self._results[name] = Result(targets=found[0])
                 if found[1] is not None:
@@ -210,7 +212,14 @@ class Fleet:
         if refused:
             raise refusals(refused)
 
-    def _target(self, name: str, secret: str, stack: Stack, remembered: record.Record) -> Target:
+    def _target(
+        self, name: str, secret: str, stack: Stack, unmapped: Collection[str], remembered: record.Record
+    ) -> Target:
+        if secret in unmapped:
+            raise RefusedError(
+                f"{name}: {secret} is not in components/secret_map.py, so it cannot be told how far it is.",
+                next_step="add it to the map and to MAP in tools/audit/look.py, or rotate it stack by stack.",
+            )
         if secret not in stack.generations:
             raise RefusedError(
                 f"{name}: its config does not list {secret} under `rotations`.",
@@ -268,8 +277,7 @@ class Fleet:
         return sorted(each for each in self._order.before[name] if not self._results[each].is_verified)
 
     def _why_stopped(self) -> str:
-        failed = [name for name, result in self._results.items() if result.state in {State.FAILED, State.STAGED}]
-        return f"stopped, because {', '.join(failed)} is not verified" if failed else "stopped"
+        return f"stopped, because {', '.join(self._unverified)} is not verified"
 
     def _leave_out(self, name: str, why: str) -> None:
         self._results[name] = replace(self._results[name], state=State.NOT_STARTED, why=why)
@@ -295,6 +303,7 @@ class Fleet:
         failed = [name for name in names if self._results[name].state is State.FAILED]
         if failed and not self.options.keep_going and not self.options.dry_run:
             self._stopped.set()
+            self._unverified += failed
             for name in going:
                 self._leave_out(name, f"stopped, because the preview of {', '.join(failed)} failed")
             return []
@@ -310,6 +319,8 @@ class Fleet:
             return replace(result, why="interrupted")
         except FailedError as error:
             return self._failure(name, error, began)
+        except Exception as error:  # noqa: BLE001 - one stack must not take the others with it
+            return self._failure(name, self._deployers[name].unexpected(error), began)
         state = State.PREVIEWED if self.options.dry_run else State.NOT_STARTED
         return replace(result, state=state, preview=preview, seconds=time.monotonic() - began)
 
@@ -348,14 +359,18 @@ class Fleet:
                 deployer.bump(self._counters(name), self._reasons(name))
             self.reporter.line(name, "updating")
             deployer.up(lambda step: self.reporter.step(name, step))
+            ended = self._verified(name, began)
         except StoppedError:
-            return replace(result, state=State.NOT_STARTED, why="interrupted")
+            bumped = ", with its counter bumped" if self._counters(name) else ""
+            return replace(result, state=State.NOT_STARTED, why=f"interrupted before its update{bumped}")
         except FailedError as error:
             ended = self._failure(name, error, began)
-        else:
-            ended = self._verified(name, began)
-        if not ended.is_verified and not self.options.keep_going:
-            self._stopped.set()
+        except Exception as error:  # noqa: BLE001 - one stack must not take the others with it
+            ended = self._failure(name, deployer.unexpected(error), began)
+        if not ended.is_verified:
+            self._unverified.append(name)
+            if not self.options.keep_going:
+                self._stopped.set()
         self.reporter.ended(
             name, f"{ended.state} after {ended.seconds:.0f} s{f': {ended.error}' if ended.error else ''}"
         )
@@ -365,7 +380,7 @@ class Fleet:
         """What an update that succeeded has led to."""
         result = self._results[name]
         try:
-            stack = self._deployers[name].read(now=_now())
+            stack, _ = self._deployers[name].read(now=_now())
         except OperatorError as error:
             what = f"it was updated, and what came of it cannot be read: {error.happened}"
             return self._ended(name, State.FAILED, began, error=what, next_step=error.next_step)
@@ -407,7 +422,7 @@ class Fleet:
     def _failure(self, name: str, error: FailedError, began: float) -> Result:
         """What a failed preview or update has led to."""
         try:
-            left = self._left(self._deployers[name].read(now=_now()))
+            left = self._left(self._deployers[name].read(now=_now())[0])
         except OperatorError as unread:
             left = (f"its state cannot be read: {unread.happened}",)
         locked = "locked by" in error.happened
@@ -449,6 +464,7 @@ class Fleet:
             if isinstance(found, Result):
                 self._results[name] = found
                 if not found.is_verified:
+                    self._unverified.append(name)
                     self.reporter.line(name, found.error)
                     if not self.options.keep_going:
                         self._stopped.set()
@@ -463,6 +479,8 @@ class Fleet:
         except FailedError as error:
             what = f"verified, and after the soak its preview fails: {error.happened}"
             return self._ended(name, State.FAILED, began, error=what, next_step=error.next_step or step)
+        except Exception as error:  # noqa: BLE001 - one stack must not take the others with it
+            return self._failure(name, self._deployers[name].unexpected(error), began)
         if preview.pending or preview.steps:
             what = f"verified, and after the soak no longer as it was: {preview.summary}"
             return self._ended(name, State.FAILED, began, error=what, next_step=step)
