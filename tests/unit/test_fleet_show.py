@@ -139,6 +139,10 @@ class Gone(io.StringIO):
 
 def test_a_terminal_that_is_gone_stops_nothing() -> None:
     show.Plain(Gone()).line("prod", "updating")
+    bars = show.Bars(Gone())
+    with bars.busy({"prod": 2, "staging": 1}):
+        bars.step("prod", Step(kind=own_state.CREDENTIAL_TYPE, name="FLY_API_TOKEN", ended=True))
+        bars.ended("prod", "verified after 3 s")
 
 
 class Terminal(io.StringIO):

@@ -3,7 +3,7 @@
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 WIDTH = 110
-LONGEST_NAME = 24
+# A terminal that was closed; and a line that is said by a signal while another one is being written.
+GONE = (OSError, RuntimeError)
 
 
 def words(step: Step) -> str:
@@ -44,10 +45,8 @@ class Plain:
 
     def say(self, text: str) -> None:
         """A text of ours."""
-        try:
+        with suppress(*GONE):
             print(text, file=self._stream, flush=True)
-        except OSError:
-            return
 
     def line(self, stack: str, text: str) -> None:
         """Something about one stack, with the time."""
@@ -93,22 +92,26 @@ class Bars(Plain):
             TextColumn("{task.description}", markup=False),
         )
         self._steps, self._over = steps, set()
-        with Progress(*columns, console=Console(file=self._stream, highlight=False)) as progress:
-            self._progress = progress
-            self._all = (
-                progress.add_task("", total=len(steps), stack=f"{len(steps)} stacks") if len(steps) > 1 else None
-            )
-            try:
-                yield
-            finally:
-                self._progress, self._tasks = None, {}
+        progress = Progress(*columns, console=Console(file=self._stream, highlight=False))
+        with suppress(*GONE):
+            progress.start()
+        self._progress = progress
+        if len(steps) > 1:
+            self._all = progress.add_task("", total=len(steps), stack=f"{len(steps)} stacks")
+        try:
+            yield
+        finally:
+            self._progress, self._all, self._tasks = None, None, {}
+            with suppress(*GONE):
+                progress.stop()
 
     def say(self, text: str) -> None:
         """A text of ours, above the bars."""
         if self._progress is None:
             super().say(text)
         else:
-            self._progress.console.print(text, markup=False, soft_wrap=True)
+            with suppress(*GONE):
+                self._progress.console.print(text, markup=False, soft_wrap=True)
 
     def step(self, stack: str, step: Step) -> None:
         """Moves the bar of a stack on."""
