@@ -179,9 +179,15 @@ def test_variables_of_a_stack(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFi
     assert "OF_PRODUCTION, which is not set" in capsys.readouterr().err
     assert not cli.calls_file.exists()
     cli.answers("config --json", "", err="error: incorrect passphrase", status=255)
-    file.write_text('production: {PULUMI_CONFIG_PASSPHRASE: "@/dev/null"}\n')
+    script = cli.folder / "pulumi"
+    script.write_text(script.read_text().replace("shift 3\n", 'shift 3\necho "$PULUMI_CONFIG_PASSPHRASE" > seen\n'))
+    (tmp_path / "passphrase").write_text("that of production\n")
+    file.write_text(f'production: {{PULUMI_CONFIG_PASSPHRASE: "@{tmp_path / "passphrase"}"}}\n')
     assert main(["--stack", "production", "--variables", str(file)]) == 2
-    assert "error: stack production: `pulumi config --json" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "error: stack production: `pulumi config --json" in shown.err
+    assert (cli.folder / "seen").read_text() == "that of production\n"
+    assert "that of production" not in shown.err
 
 
 def test_an_audit_is_the_same_after_it_was_printed(cli: Cli, providers: Providers) -> None:
