@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import signal
+import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.engine_build.engine_workshop import REPOSITORY
+from tests.engine_build.engine_workshop import REPOSITORY, is_running, wait_until
 from tools.engine import recipe as recipe_module
-from tools.engine.progress import Progress, elapsed_text
+from tools.engine.errors import Interrupted
+from tools.engine.progress import Progress, elapsed_text, run_logged
 from tools.engine.recipe import PLUGINS, SOURCES, load_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import FrameType
 
     from tests.engine_build.engine_workshop import Workshop
 
@@ -149,3 +154,32 @@ def test_a_step_that_fails_says_so() -> None:
     with pytest.raises(ValueError, match="reason"), progress.step("building"):
         raise ValueError("reason")
     assert stream.getvalue().endswith("[1/1] building: failed after 0s\n")
+
+
+def test_a_signal_while_a_process_is_being_started_ends_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started: list[int] = []
+
+    class SlowToReturn(subprocess.Popen[bytes]):
+        """Runs already when the signal comes, and nobody knows it yet: on a busy machine this takes a moment."""
+
+        def __init__(self, argv: list[str], **options: Any) -> None:  # noqa: ANN401
+            super().__init__(argv, **options)
+            started.append(self.pid)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+    def stop(signal_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(signal_number)
+
+    monkeypatch.setattr(subprocess, "Popen", SlowToReturn)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(Interrupted):
+            run_logged(
+                ["/bin/sleep", "60"], directory=tmp_path, environment={}, log=tmp_path / "log", alive=lambda: None
+            )
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        monkeypatch.undo()
+    wait_until(lambda: not is_running(started[0]), "the process to end")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from types import FrameType
 
 HEARTBEAT_SECONDS = 30.0
 """How often a log, which has no live line, says that a step is still under way."""
@@ -115,23 +116,46 @@ def run_logged(
     with log.open("ab") as sink:
         sink.write(f"$ {' '.join(argv)}\n".encode())
         sink.flush()
-        process = subprocess.Popen(
-            argv,
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            process_group=0,
-        )
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            # A signal that came while the process is being started would end this without anybody knowing what to end.
+            with _signals_later():
+                process = subprocess.Popen(
+                    argv,
+                    cwd=directory,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    process_group=0,
+                )
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(timeout=_POLL_SECONDS)
+                alive()
+        except BaseException:
+            if process is not None:
+                _end_group(process)
+            raise
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[None]:
+    """Keeps the signals that a handler of Python waits for until the end of the block, and hands them over there.
+
+    Not with a signal mask: the process that is started would inherit it.
+    """
+    handlers = {each: handler for each in signal.valid_signals() if callable(handler := signal.getsignal(each))}
+    came: list[tuple[int, FrameType | None]] = []
+    for each in handlers:
+        signal.signal(each, lambda number, frame: came.append((number, frame)))
     try:
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(timeout=_POLL_SECONDS)
-            alive()
-    except BaseException:
-        _end_group(process)
-        raise
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    for number, frame in came[:1]:
+        handlers[signal.Signals(number)](number, frame)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
