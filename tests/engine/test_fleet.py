@@ -12,7 +12,7 @@ import psutil
 
 from tests.engine.announced import writes
 from tests.engine.stage import SECRET, Stage
-from tools.bench.fleet import break_delivery, fleet_of, rotate
+from tools.bench.fleet import break_delivery, fleet_of, put_after, rotate
 from tools.fleet.record import FILE
 from tools.fleet.selection import config_file
 from tools.workspace import Workspace
@@ -50,7 +50,7 @@ def about(requests: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]
 def test_staging_holds_production_back(tmp_path: Path) -> None:
     names = ("staging", "production")
     command = ("--stacks", "production", "staging", "--yes", "--soak", "1s")
-    with fleet_of(tmp_path / "workspace", names, after={"production": "staging"}) as made:
+    with fleet_of(tmp_path / "workspace", names, after={}) as made:
         stage = staged(made)
         for name in names:
             file = config_file(stage.program_directory, name)
@@ -58,6 +58,7 @@ def test_staging_holds_production_back(tmp_path: Path) -> None:
         with ThreadPoolExecutor() as pool:
             ups = pool.map(lambda name: stage.pulumi("up", "--yes", "--skip-preview", "--stack", name), names)
             assert [each.status for each in ups] == [0, 0]
+        put_after(made, "production", "staging")
         before = {name: config_of(stage, name) for name in names}
 
         # A passphrase that is wrong is found out before anything is touched.

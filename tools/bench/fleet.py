@@ -54,13 +54,18 @@ def fleet_of(
         )
         made.sandbox("stacks", "--to", str(made.program_directory / "stacks"), "--rotate", SECRET)
         for name, earlier in after.items():
-            file = config_file(made.program_directory, name)
-            document = yaml.safe_load(file.read_text())
-            document["config"][AFTER] = earlier
-            file.write_text(yaml.safe_dump(document))
+            put_after(made, name, earlier)
         with ThreadPoolExecutor(max_workers=4) as pool:
             list(pool.map(lambda name: made.must("stack", "init", name, "--no-select"), names))
         yield made
+
+
+def put_after(made: Workspace, name: str, earlier: str) -> None:
+    """Has a stack go after another one from now on."""
+    file = config_file(made.program_directory, name)
+    lines = file.read_text().splitlines()
+    lines.insert(lines.index("config:") + 1, f"  {AFTER}: {earlier}")
+    file.write_text("\n".join(lines) + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
