@@ -4,8 +4,11 @@ PYTHON ?= python3
 DEV := .venv-dev/bin/python
 CODE := __main__.py components sandbox tools tests
 
+# Some containers set it. Each of hundreds of processes would then compile our code again, which is half of what many of them do.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test bench faults report audit fleet sandbox sandbox-stop env engine environment sandbox-environment lint format clean
+.PHONY: help rehearse test bench faults sequences report audit fleet sandbox sandbox-stop stack env engine environment sandbox-environment lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
@@ -21,8 +24,11 @@ test: engine environment sandbox-environment ## all tests
 bench: engine environment sandbox-environment ## how long a leaked token stays good, beside a routine rotation
 	@$(DEV) -m tools.bench leaked
 
-faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (about a day; goes on where it stopped)
-	@$(DEV) -m tools.faults --workers $${FAULT_WORKERS:-2} --document docs/fault-matrix.md
+faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (many hours; goes on where it stopped)
+	@$(DEV) -m tools.faults --cover --workers $${FAULT_WORKERS:-4} --document docs/fault-matrix.md
+
+sequences: engine environment sandbox-environment ## random sequences of bumps, faults, crashes, ways back and partial updates: N=20 SEED=7 SECRETS=NAME,NAME
+	@$(DEV) -m tools.sequences --runs $${N:-10} $${SEED:+--seed "$$SEED"} $${SECRETS:+--secrets "$$SECRETS"}
 
 sandbox: sandbox-environment ## start the sandbox in .sandbox and say how to use it
 	@$(DEV) -m sandbox start --dir .sandbox --detach
@@ -44,6 +50,10 @@ fleet: engine environment sandbox-environment ## rotate secrets across stacks: S
 	@test -n "$$SECRETS" && test -n "$$STACKS" || { echo 'SECRETS="FLY_API_TOKEN" STACKS="staging production" make fleet' >&2; exit 2; }
 	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
 	set -f; $(DEV) -m tools.fleet rotate $$SECRETS --stacks $$STACKS $$OPTIONS
+
+stack: engine environment ## add an environment: NAME=qa make stack; after another model than staging: NAME=qa LIKE=production make stack
+	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
+	.venv/bin/python -m tools.new_stack $${NAME:?is the name of the new stack} --like $${LIKE:-staging}
 
 env: ## print export lines that put the engine and the program's environment on PATH
 	@$(MAKE) --no-print-directory engine environment sandbox-environment >&2
@@ -78,4 +88,4 @@ format: sandbox-environment ## format the code
 	@$(DEV) -m ruff check --fix $(CODE)
 
 clean: ## remove what make and the tests made in this checkout
-	rm -rf .venv .venv-dev .rehearsal .fleet report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-dev .rehearsal .fleet .sequences report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,7 +7,6 @@ rotate. More would cost: the engine's time grows with the square of the resource
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import pulumi
@@ -16,11 +15,13 @@ import pulumi_github as github
 import pulumi_random as random
 
 from components import own_state
+from components.clock import utc_now
 from components.fly.resources import AppSecrets
 from components.impact import age_since
 from components.keyring import Credential as KnownCredential
 from components.keyring import fingerprint
-from components.resources import Credential, Revocation
+from components.leaving import Leaver
+from components.resources import Credential, Decommission, Revocation
 from components.rotated import RUN_CHECK, Rotated
 from components.secret import (
     LEAKED,
@@ -40,6 +41,27 @@ from components.work import subject_of
 ALL = ["*"]  # every property
 
 
+class Protection(pulumi.ComponentResource):
+    """What keeps a stack from being destroyed by accident (ADR 10). The engine deletes it before all else, or refuses to.
+
+    It depends on every other resource: the engine deletes nothing on which something depends that it may not delete. Protecting those
+    themselves would do, too, but then no secret could be taken out of `rotations` any more. Its name is in the engine's refusal, which has
+    to say what to do.
+
+    Args:
+        rotation: Everything else.
+        protect: Whether the stack is protected. The resource is there in either case, because the engine would refuse to take it away.
+    """
+
+    def __init__(self, rotation: "Rotation", *, protect: bool) -> None:
+        super().__init__(
+            "molecule:rotation:Protection",
+            "config-key-protect",
+            opts=pulumi.ResourceOptions(depends_on=[rotation], protect=protect),
+        )
+        self.register_outputs({})
+
+
 class Rotation(pulumi.ComponentResource):
     """All rotations of one control plane.
 
@@ -50,8 +72,14 @@ class Rotation(pulumi.ComponentResource):
     secrets: dict[str, pulumi.Output[dict[str, Any]]]
 
     def __init__(
-        self, settings: Settings, rotated: Iterable[Rotated], *, operator_environment: Mapping[str, pulumi.Output[str]]
+        self,
+        settings: Settings,
+        rotated: Iterable[Rotated],
+        *,
+        operator_environment: Mapping[str, pulumi.Output[str]],
+        leaving: Iterable[Leaver] = (),
     ) -> None:
+        # Children would inherit `protect`, and then nothing could be taken out of `rotations`: see `Protection`.
         super().__init__("molecule:rotation:Rotation", settings.app)
         self._settings = settings
         self._operator_environment = operator_environment
@@ -70,9 +98,17 @@ class Rotation(pulumi.ComponentResource):
             for each in rotated
             if each.secret.probe is not None
         }
+        unset = [(each, each.secret) for each in leaving if each.decommissioned and each.secret is not None]
+        holders = [*(each.secret for each in rotated), *(secret for _, secret in unset)]
         apps = {
-            app: self._app(app, rotated, credentials, probes)
-            for app in sorted({location.app for each in rotated for location in each.secret.fly})
+            app: self._app(
+                app,
+                rotated,
+                credentials,
+                probes,
+                unset=[secret.name for _, secret in unset if FlySecret(app=app) in secret.fly],
+            )
+            for app in sorted({location.app for secret in holders for location in secret.fly})
         }
         # After every Fly app: an org that is made meanwhile gets the new values from the control plane.
         tenants = {
@@ -83,7 +119,22 @@ class Rotation(pulumi.ComponentResource):
             each.secret.name: self._verified_and_revoked(each, credentials[each.secret.name], apps, tenants)
             for each in rotated
         }
+        for leaver, secret in unset:
+            self._decommission(leaver, secret, apps)
         self.register_outputs({})
+
+    def _decommission(self, leaver: Leaver, secret: Secret, apps: Mapping[str, AppSecrets]) -> None:
+        """The end of a secret, after every app that held it."""
+        held_by = [apps[location.app] for location in secret.fly]
+        Decommission(
+            leaver,
+            self._settings,
+            unset={
+                location.app: apps[location.app].gone.apply(lambda gone: secret.name in (gone or ()))
+                for location in secret.fly
+            },
+            options=pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=held_by)),
+        )
 
     def _verified_and_revoked(
         self,
@@ -114,8 +165,12 @@ class Rotation(pulumi.ComponentResource):
         verification = self._check(
             f"{own_state.VERIFICATION_PREFIX}{secret.name}",
             secret.verification,
-            # Not said of a routine rotation: a check that is told something new runs again.
-            {**rotated.verification, **({"reason": LEAKED} if rotated.reason == LEAKED else {})},
+            # Said only where there is something to say: a check that is told something new runs again.
+            {
+                **rotated.verification,
+                **({"reason": LEAKED} if rotated.reason == LEAKED else {}),
+                **({"record": rotated.record} if rotated.record else {}),
+            },
             credential=credential,
             subject=subject,
             stdin=credential.value if secret.verification.takes_value else None,
@@ -138,7 +193,7 @@ class Rotation(pulumi.ComponentResource):
                 pulumi.ResourceOptions(depends_on=[verification], ignore_changes=ALL if held is not None else None),
             ),
         )
-        return _metadata(rotated, revocation)
+        return _metadata(rotated, revocation, report)
 
     def _given(self, rotated: Rotated) -> pulumi.Output[str] | None:
         """The value of a generation that no provider mints."""
@@ -161,6 +216,8 @@ class Rotation(pulumi.ComponentResource):
         rotated: Iterable[Rotated],
         credentials: Mapping[str, Credential],
         probes: Mapping[str, command.local.Command],
+        *,
+        unset: list[str],
     ) -> AppSecrets:
         held = [each for each in rotated if FlySecret(app=app) in each.secret.fly]
         names = [each.secret.name for each in held]
@@ -179,6 +236,7 @@ class Rotation(pulumi.ComponentResource):
                 if each.secret.rows is not None
             },
             without_way_back=[each.secret.name for each in held if not each.secret.overlaps],
+            unset=unset,
         )
 
     def _tenant_machines(
@@ -287,7 +345,9 @@ def _delivered_at(secret: Secret, apps: Mapping[str, AppSecrets]) -> pulumi.Outp
     )
 
 
-def _metadata(rotated: Rotated, revocation: Revocation) -> pulumi.Output[dict[str, Any]]:
+def _metadata(
+    rotated: Rotated, revocation: Revocation, report: pulumi.Output[dict[str, Any]]
+) -> pulumi.Output[dict[str, Any]]:
     return pulumi.Output.all(
         generation=revocation.generation,
         credential_id=revocation.credential_id,
@@ -295,6 +355,7 @@ def _metadata(rotated: Rotated, revocation: Revocation) -> pulumi.Output[dict[st
         alive=revocation.alive,
         unmanaged=revocation.unmanaged,
         timeline=revocation.timeline,
+        report=report,
     ).apply(lambda values: _described(rotated, values))
 
 
@@ -303,8 +364,11 @@ def _described(rotated: Rotated, values: Mapping[str, Any]) -> dict[str, Any]:
     # Numbers arrive as floats.
     timeline = [{**each, "generation": int(each["generation"])} for each in values["timeline"] or ()]
     newest = timeline[0] if timeline else {}
+    values, report = {key: each for key, each in values.items() if key != "report"}, values.get("report") or {}
+    # Not of a verification that nothing has been revoked for yet (`--target`).
+    record = report.get("record") or {} if report.get("verified_at") == values["verified_at"] else {}
     minted_at = newest.get("minted_at") or rotated.progress.minted_at
-    age = age_since(minted_at, max_age_days=rotated.max_age_days, now=datetime.now(UTC))
+    age = age_since(minted_at, max_age_days=rotated.max_age_days, now=utc_now())
     return {
         **values,
         "generation": int(values["generation"]),
@@ -316,6 +380,8 @@ def _described(rotated: Rotated, values: Mapping[str, Any]) -> dict[str, Any]:
         "locations": [str(each) for each in rotated.secret.locations],
         "consumers": [each.consumer for each in rotated.secret.locations],
         "staged": rotated.generation if rotated.held_back is not None else None,
+        # Left out where an older version of this program has verified: a new key alone would show up as a change.
+        **{key: record[key] for key in ("verified_with", "promotion") if key in record},
     }
 
 

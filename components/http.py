@@ -6,14 +6,17 @@ the engine prints the text of exceptions verbatim, and masks only the secrets of
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import httpx
 import tenacity
 
+from components import clock
 from components.contacts import CONTACTS
 from components.errors import RefusedError
 
@@ -23,6 +26,8 @@ TIMEOUT = httpx.Timeout(75, connect=10, pool=10)
 TIMEOUT_VARIABLE = "ROTATION_HTTP_TIMEOUT"
 # What providers document as transient (Fly: 408, 429, 5xx; Neon: 423, 429, 503; GitHub and Stripe: 429, 5xx).
 TRANSIENT = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
+NAME = "molecule-secrets"
+_purpose = ContextVar("purpose", default="")
 LONGEST_RETRY_AFTER = 60.0  # seconds; a provider that asks for more gets an error instead of a hanging deployment
 
 
@@ -236,7 +241,7 @@ class Api:
                     json=json,
                     content=content,
                     params=parameters,
-                    headers={**self.headers, **(headers or {})},
+                    headers={"user-agent": _user_agent(), **self.headers, **(headers or {})},
                     timeout=patience,
                 )
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
@@ -244,6 +249,8 @@ class Api:
                 sent = isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
                 # `from None`: the original carries the request with its headers.
                 raise ApiError(self.system, operation, status=None, reason=reason, sent=sent) from None
+            if self.system in CONTACTS and "age" not in response.headers:  # not the app's own, nor one out of a cache
+                clock.note(response.headers.get("date"))
             if failure := self.judge(response):
                 raise self._error(response, failure, operation, concealed)
             return response
@@ -268,6 +275,20 @@ class Api:
 # environment are honoured, redirects are not followed: no API here redirects, and a redirect would carry the token elsewhere.
 CLIENT = httpx.Client(limits=httpx.Limits(max_keepalive_connections=20, keepalive_expiry=30))
 LONGEST_REASON = 300
+
+
+@contextmanager
+def purpose(text: str) -> Iterator[None]:
+    """Says in the header `User-Agent` of this thread's calls what they are for ("mint FLY_API_TOKEN"): a provider's log can tell then."""
+    token = _purpose.set(text)
+    try:
+        yield
+    finally:
+        _purpose.reset(token)
+
+
+def _user_agent() -> str:
+    return f"{NAME} ({text})" if (text := _purpose.get()) else NAME
 
 
 def _patience(named: httpx.Timeout | float | None) -> httpx.Timeout:
@@ -314,4 +335,4 @@ def _retry_after(header: str | None) -> float | None:
     except ValueError:
         return None
     # A date without a zone is UTC (RFC 9110, section 5.6.7).
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - clock.utc_now()).total_seconds())

@@ -129,6 +129,7 @@ class Effect:
         outage: Whom it cuts off; "" for nobody.
         at_risk: What breaks if it goes wrong.
         costs: What is given up because the value before has leaked.
+        promotion: Whether the stack that goes before has proven it; "" where none does.
         writes: The requests that change something, apart from those to restart machines.
     """
 
@@ -155,6 +156,7 @@ class Effect:
     outage: str = ""
     at_risk: str = ""
     costs: tuple[str, ...] = ()
+    promotion: str = ""
     writes: tuple[Request, ...] = ()
 
 
@@ -183,6 +185,37 @@ class Restart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Departure:
+    """A secret that the stack stops managing.
+
+    Attributes:
+        secret: Its name.
+        decommissioned: Whether it is ended; else it is left as it is.
+        locations: Where it stands: as far as the stack knows, or where it is unset, in this order.
+        apps: Fly apps whose machines restart without it.
+        credentials: Those that live on, as far as the stack knows; or that are revoked.
+        remaining: Of one that is ended: those that only their provider can end.
+        ending: More about the end of those that are revoked.
+        without: What its consumers cannot do without it.
+        no_way_back: Locations whose value nobody knows, so that it could not be brought back.
+        waits_for_runs: Whether workflow runs that may have started with it are waited for.
+        writes: The requests that change something, apart from those to restart machines.
+    """
+
+    secret: str
+    decommissioned: bool
+    locations: tuple[str, ...] = ()
+    apps: tuple[str, ...] = ()
+    credentials: tuple[Revoked, ...] = ()
+    remaining: tuple[Revoked, ...] = ()
+    ending: tuple[str, ...] = ()
+    without: str = ""
+    no_way_back: tuple[str, ...] = ()
+    waits_for_runs: bool = False
+    writes: tuple[Request, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Impact:
     """What an update is going to do.
 
@@ -192,6 +225,7 @@ class Impact:
         restarts: Of every app.
         overdue: The age of every other secret that is too old, by name.
         unfinished: What is unfinished of every other secret, by name: staged ones that wait for a restart.
+        departures: Every secret that the stack stops managing.
     """
 
     stack: str
@@ -199,17 +233,19 @@ class Impact:
     restarts: tuple[Restart, ...] = ()
     overdue: Mapping[str, Age]
     unfinished: Mapping[str, str]
+    departures: tuple[Departure, ...] = ()
 
     @property
     def pending(self) -> bool:
-        """Whether anything is done."""
-        return bool(self.effects)
+        """Whether anything is done anywhere."""
+        return bool(self.effects) or any(each.decommissioned for each in self.departures)
 
     @property
     def writes(self) -> tuple[Request, ...]:
         """Every request that changes something."""
         effects = [each for effect in self.effects for each in effect.writes]
-        return (*effects, *(each for restart in self.restarts for each in restart.writes))
+        departures = [each for departure in self.departures for each in departure.writes]
+        return (*effects, *departures, *(each for restart in self.restarts for each in restart.writes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +263,7 @@ class Case:
         staged: Why it is only staged; "" where it is not.
         finding: Of the preflight.
         max_age_days: When its value gets too old; None for never.
+        promotion: Whether the stack that goes before has proven it; "" where none does.
     """
 
     secret: Secret
@@ -239,6 +276,7 @@ class Case:
     staged: str = ""
     finding: Finding = Finding()
     max_age_days: int | None = None
+    promotion: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +302,7 @@ class Surroundings:
     now: datetime
 
 
-def impact_of(cases: Iterable[Case], surroundings: Surroundings) -> Impact:
+def impact_of(cases: Iterable[Case], surroundings: Surroundings, departures: Sequence[Departure] = ()) -> Impact:
     """Puts together what an update is going to do."""
     cases = list(cases)
     ages = {
@@ -278,9 +316,10 @@ def impact_of(cases: Iterable[Case], surroundings: Surroundings) -> Impact:
     return Impact(
         stack=surroundings.stack,
         effects=tuple(_effect(case, surroundings.state, ages[case.secret.name]) for case in working),
-        restarts=(*_restarts(working, surroundings), *_tenant_restarts(working, surroundings)),
+        restarts=(*_restarts(working, surroundings, departures), *_tenant_restarts(working, surroundings)),
         overdue={case.secret.name: ages[case.secret.name] for case in idle if ages[case.secret.name].overdue},
         unfinished={case.secret.name: case.staged for case in idle if case.staged},
+        departures=tuple(departures),
     )
 
 
@@ -323,6 +362,7 @@ def _effect(case: Case, state: State, age: Age) -> Effect:
         outage=finding.outage,
         at_risk=secret.at_risk if work.delivers else "",
         costs=(*verification.costs, *_left_to_the_provider(case)),
+        promotion=case.promotion,
         writes=announcement.together(steps).writes,
     )
 
@@ -377,12 +417,17 @@ def _doomed(case: Case, progress: Progress) -> tuple[tuple[Revoked, ...], tuple[
     )
 
 
-def _restarts(cases: Iterable[Case], surroundings: Surroundings) -> Iterable[Restart]:
+def _restarts(
+    cases: Iterable[Case], surroundings: Surroundings, departures: Iterable[Departure] = ()
+) -> Iterable[Restart]:
     written: dict[str, list[str]] = {}
     for case in cases:
         for location in case.work.delivers:
             if isinstance(location, FlySecret):
                 written.setdefault(location.app, []).append(case.secret.name)
+    for departure in departures:
+        for app in departure.apps:
+            written.setdefault(app, []).append(f"{departure.secret} (unset)")
     for app, names in sorted(written.items()):
         machines = () if surroundings.stages else surroundings.machines.get(app, ())
         queue = rollout.batches(machines, max_unavailable=surroundings.max_unavailable)
@@ -461,6 +506,7 @@ def as_data(impact: Impact, *, text: str) -> dict[str, Any]:
         ],
         "overdue": {name: _age_as_data(age) for name, age in impact.overdue.items()},
         "unfinished": dict(impact.unfinished),
+        "leaving": {each.secret: _departure_as_data(each) for each in impact.departures},
         "writes": [dict(announcement.as_data(each)) for each in impact.writes],
     }
 
@@ -488,6 +534,19 @@ def _effect_as_data(effect: Effect) -> dict[str, Any]:
         "outage": effect.outage,
         "at_risk": effect.at_risk,
         "costs": list(effect.costs),
+        "promotion": effect.promotion,
+    }
+
+
+def _departure_as_data(departure: Departure) -> dict[str, Any]:
+    return {
+        "decommissioned": departure.decommissioned,
+        "locations": list(departure.locations),
+        "credentials": [{"id": each.credential_id, "name": each.name} for each in departure.credentials],
+        "remaining": [{"id": each.credential_id, "name": each.name} for each in departure.remaining],
+        "ending": list(departure.ending),
+        "without": departure.without,
+        "no_way_back": list(departure.no_way_back),
     }
 
 
@@ -497,12 +556,15 @@ def _age_as_data(age: Age) -> dict[str, Any]:
 
 def summary(impact: Impact) -> str:
     """All of it in one line."""
-    if not impact.effects:
+    ended = [f"{each.secret} decommissioned" for each in impact.departures if each.decommissioned]
+    if not impact.pending:
         said = f"Nothing to rotate on stack {impact.stack}."
     else:
-        parts = [f"{each.secret} {change(each)}" for each in impact.effects]
+        parts = [*(f"{each.secret} {change(each)}" for each in impact.effects), *ended]
         restarts = [f"{each.machines} machines of {each.app}" for each in impact.restarts if each.machines]
         said = f"{', '.join(parts)}; restarts {' and '.join(restarts) or 'nothing'}."
+    if left := [each.secret for each in impact.departures if not each.decommissioned]:
+        said += f" No longer managed, and left as it is: {', '.join(left)}."
     if impact.overdue:
         too_old = ", ".join(f"{name} ({age.days} days old)" for name, age in impact.overdue.items())
         said += f" Overdue: {too_old}."

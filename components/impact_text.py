@@ -4,7 +4,7 @@ import itertools
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from components.impact import Age, Effect, Impact, Restart, Revoked, change
+from components.impact import Age, Departure, Effect, Impact, Restart, Revoked, change
 from components.secret import LEAKED
 
 WIDTH = 76  # the engine indents what a program says by four
@@ -21,8 +21,9 @@ def render(impact: Impact) -> str:
     return "\n\n".join(
         [
             f"What `pulumi up` does on stack {impact.stack}:",
-            table,
+            *([table] if impact.effects else []),
             *(_details(effect) for effect in impact.effects),
+            *(_end(each) for each in impact.departures if each.decommissioned),
             *(_restart(restart) for restart in impact.restarts),
             *filter(None, ["\n".join(_others(impact))]),
         ]
@@ -68,6 +69,7 @@ def _details(effect: Effect) -> str:
     lines = [title]
     _add(lines, "unfinished", [effect.unfinished] if effect.unfinished else [])
     _add(lines, "overdue", [f"since {effect.age.rotate_by}"] if effect.age.overdue else [])
+    _add(lines, "promotion", [effect.promotion] if effect.promotion else [])
     _add(lines, "revoke", [f"first, what a crash has left: {_named(effect.orphans)}"] if effect.orphans else [])
     _add(lines, "mint", [effect.mints] if effect.mints else [])
     _add(lines, "value", ["the one that was handed in"] if effect.supplied else [])
@@ -90,6 +92,45 @@ def _details(effect: Effect) -> str:
     _add(lines, "at risk", [effect.at_risk] if effect.at_risk else [])
     _add(lines, "given up", effect.costs)
     return "\n".join(lines)
+
+
+def _end(departure: Departure) -> str:
+    """What is done to a secret that is decommissioned."""
+    lines = [f"{departure.secret}: decommission"]
+    _add(lines, "breaks", [departure.without] if departure.without else [])
+    _add(lines, "unset", [f"{number}. {each}" for number, each in enumerate(departure.locations, 1)])
+    _add(
+        lines,
+        "if it fails",
+        ["a machine that does not get healthy without it has it back, and nothing is revoked"]
+        if departure.apps and not departure.no_way_back
+        else [],
+    )
+    _add(
+        lines,
+        "at risk",
+        [
+            f"the stack does not know the value at {each}: unlike the others it could not be brought back"
+            for each in departure.no_way_back
+        ],
+    )
+    _add(lines, "wait", ["for workflow runs that may have started with it"] if departure.waits_for_runs else [])
+    if departure.credentials:
+        _add(lines, "revoke", [f"once nobody holds it: {_named(departure.credentials)}"])
+    _add(lines, "", departure.ending)
+    if departure.remaining:
+        _add(lines, "lives on", [f"{_named(departure.remaining)}: only its provider can end it; do that there"])
+    return "\n".join(lines)
+
+
+def _left(departure: Departure) -> list[str]:
+    """What is said of a secret that is left as it is."""
+    held = " and ".join(departure.locations) or "no location"
+    lives = f"{_named(departure.credentials)} lives on, held by {held}" if departure.credentials else f"{held} keeps it"
+    return _wrapped(
+        f"No longer managed: {departure.secret}. Nothing is unset or revoked: {lives}; the stack forgets the value. "
+        "To end it instead: list it under `decommission`."
+    )
 
 
 def _outage(effect: Effect) -> list[str]:
@@ -141,6 +182,9 @@ def _others(impact: Impact) -> list[str]:
         lines += _wrapped(f"Overdue: {name} is {age.days} days old, and should have been rotated by {age.rotate_by}.")
     for name, reason in impact.unfinished.items():
         lines += _wrapped(f"Staged: {name}: {reason}.")
+    for departure in impact.departures:
+        if not departure.decommissioned:
+            lines += _left(departure)
     return lines
 
 

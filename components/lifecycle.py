@@ -14,7 +14,12 @@ POLL_SECONDS = 2.0  # between two proofs that a revoked credential is refused
 
 
 def make_current(
-    issuers: Sequence[Issuer], family: Family, generation: int, *, keyring: Sequence[Credential] | None
+    issuers: Sequence[Issuer],
+    family: Family,
+    generation: int,
+    *,
+    keyring: Sequence[Credential] | None,
+    keep_from: int = 0,
 ) -> tuple[Credential, list[Credential]]:
     """Makes one generation's credential the current one: an earlier one that still lives, or a new one.
 
@@ -24,6 +29,7 @@ def make_current(
         generation: Which one.
         keyring: What the stack knows. None when it knows nothing at all (first deployment, lost state): then live credentials of the
             family are left alone, since consumers may hold them; they die at the next revocation, after verification.
+        keep_from: Earlier generations are over. Counts where neither the list nor the value tells whether a credential lives.
 
     Returns:
         The current credential and the whole keyring.
@@ -33,8 +39,17 @@ def make_current(
     """
     name = family.credential_name(generation)
     try:
-        turn = turn_to(generation, keyring=keyring, listed=_all_issued(issuers), family=family)
-        if turn.reuse is not None:
+        listed = _all_issued(issuers)
+        shown = {each.credential_id for each in listed}
+        if issuers[0].revokes:
+            # Whoever is dropped from the keyring because the list lags would later be taken for an orphan, while consumers hold it.
+            listed += [
+                _as_issued(each, live=True)
+                for each, refused in _not_listed(issuers, listed, keyring or ())
+                if refused is False or (refused is None and each.generation >= keep_from)
+            ]
+        turn = turn_to(generation, keyring=keyring, listed=listed, family=family)
+        if turn.reuse is not None and _may_be_reused(issuers, turn.reuse, listed=turn.reuse.credential_id in shown):
             return turn.reuse, [turn.reuse, *turn.keep]
         for orphan in turn.orphans:
             issuers[0].revoke(orphan)
@@ -133,10 +148,10 @@ def revoke_all_but(
         if issuers[0].overlaps
         else f"nothing was revoked, but minting generation {order.verified.generation} has ended the value before: who holds it fails."
     )
-    others = holders_of_another_value(value=order.verified.value, holdings=order.holdings)
-    if others:
+    elsewhere = holders_of_another_value(value=order.verified.value, holdings=order.holdings)
+    if elsewhere:
         raise OperatorError(
-            f"{secret}: the old credential is not revoked: {', '.join(others)} does not hold generation {order.verified.generation}.",
+            f"{secret}: the old credential is not revoked: {', '.join(elsewhere)} does not hold generation {order.verified.generation}.",
             state=both_work,
             next_step="`pulumi up` without --target: it delivers to every location, verifies, and then revokes.",
         )
@@ -153,9 +168,8 @@ def revoke_all_but(
                 state=f"every other location works with generation {order.verified.generation}, which is verified; nothing was revoked.",
                 next_step="`pulumi up`: it moves them, verifies, and then revokes.",
             )
-        listed = [(issuer, each) for issuer in issuers for each in issuer.issued()]
-        everything = _once_each(each for _, each in listed)
-        _assert_verified_lives(order, everything)
+        listed = _listed_with_the_verified(issuers, order, sleep)
+        everything = once_each(each for _, each in listed)
         doomed = sentence(
             verified_id=order.verified.credential_id, listed=everything, family=order.family, also=order.also
         )
@@ -168,14 +182,34 @@ def revoke_all_but(
         # An issuer of before: its settings, or where the value comes from, have changed since.
         can_revoke = {each.credential_id for issuer, each in listed if issuer.revokes}
         if issuers[0].revokes:
-            condemned = tuple(each for each in doomed.condemned if each.credential_id in can_revoke)
+            revoking = [issuer for issuer in issuers if issuer.revokes]
+            others = [each for each in order.known if each.credential_id != order.verified.credential_id]
+            missing = _not_listed(revoking, everything, others)
+            condemned = (
+                *(each for each in doomed.condemned if each.credential_id in can_revoke),
+                # Abandoned as soon as it was minted, and not listed yet; or revoked by a run that could not prove it.
+                *(
+                    _as_issued(each, live=True)
+                    for each, refused in missing
+                    if refused is False or (refused is None and each.generation > order.verified.generation)
+                ),
+            )
+            dead = (*doomed.dead, *(_as_issued(each, live=False) for each, refused in missing if refused))
             for issued in condemned:
                 issuers[0].revoke(issued.credential_id)
-            revoking = [issuer for issuer in issuers if issuer.revokes]
-            _prove_death(revoking, order, (*condemned, *doomed.dead), sleep)
+            prove_death(
+                revoking,
+                (*condemned, *doomed.dead),
+                family=order.family,
+                known=order.known,
+                timeout=order.proof_timeout,
+                state=f"every location works with generation {order.verified.generation}, which is verified.",
+                sleep=sleep,
+            )
             alive: set[str] = set()
             left: tuple[Issued, ...] = ()
         else:
+            dead = doomed.dead
             # What an issuer of before has minted is not touched: it may be what the value in use was rolled from.
             condemned = tuple(each for each in doomed.condemned if each.credential_id not in can_revoke)
             left = tuple(each for each in doomed.condemned if each.credential_id in can_revoke)
@@ -190,9 +224,7 @@ def revoke_all_but(
             contact=error.contact,
         ) from error
     known_ids = {each.credential_id for each in order.known}
-    died_before = tuple(
-        issued for issued in doomed.dead if issued.credential_id in known_ids
-    )  # by a run whose proof failed
+    died_before = tuple(issued for issued in dead if issued.credential_id in known_ids)  # by a run whose proof failed
     return Verdict(
         revoked=(*(issued for issued in condemned if issued.credential_id not in alive), *died_before),
         alive=tuple(issued for issued in condemned if issued.credential_id in alive),
@@ -205,43 +237,107 @@ def still_accepted(issuers: Sequence[Issuer], credentials: Iterable[Credential])
     return {each.credential_id for each in credentials if each.value and not _is_refused(issuers, each.value)}
 
 
+def _may_be_reused(issuers: Sequence[Issuer], credential: Credential, *, listed: bool) -> bool:
+    """Whether its provider takes it: a list may lag behind a revocation, too."""
+    if not issuers[0].revokes:
+        return True
+    refused = _is_refused(issuers, credential.value)
+    return listed if refused is None else not refused
+
+
 def _all_issued(issuers: Iterable[Issuer]) -> list[Issued]:
     """What all of them list, each credential once."""
-    return _once_each(issued for issuer in issuers for issued in issuer.issued())
+    return once_each(issued for issuer in issuers for issued in issuer.issued())
 
 
-def _once_each(issued: Iterable[Issued]) -> list[Issued]:
+def once_each(issued: Iterable[Issued]) -> list[Issued]:
+    """Each credential once, whoever lists it."""
     return list({each.credential_id: each for each in issued}.values())
 
 
-def _assert_verified_lives(order: RevocationOrder, listed: Iterable[Issued]) -> None:
-    if any(issued.live and issued.credential_id == order.verified.credential_id for issued in listed):
-        return
-    raise OperatorError(
-        f"{order.family.secret}: the provider does not list the verified credential {order.verified.credential_id} as alive.",
-        state="nothing was revoked by this run; consumers may be broken, if somebody revoked that credential by hand.",
-        next_step="bump the counter and `pulumi up`: that mints, delivers and verifies a new one.",
+def _not_listed(
+    issuers: Sequence[Issuer], listed: Iterable[Issued], known: Iterable[Credential]
+) -> list[tuple[Credential, bool | None]]:
+    """Of the credentials that the stack knows, those that are not listed at all, each with whether its value is refused.
+
+    A list may lag behind what was minted, and many show nothing of what was revoked. So a credential that is not listed may be alive.
+    """
+    seen = {each.credential_id for each in listed}
+    return [(each, _is_refused(issuers, each.value)) for each in known if each.value and each.credential_id not in seen]
+
+
+def _as_issued(credential: Credential, *, live: bool) -> Issued:
+    return Issued(
+        credential_id=credential.credential_id, name=credential.name, live=live, created_at=credential.created_at
     )
 
 
-def _prove_death(
-    issuers: Sequence[Issuer], order: RevocationOrder, dead: Sequence[Issued], sleep: Callable[[float], None]
-) -> None:
-    """Waits until the provider refuses each dead credential: by its value, or where nobody can be asked about that, by its list."""
-    ids = {issued.credential_id for issued in dead}
-    known = [each for each in order.known if each.credential_id in ids and each.value]
+def _listed_with_the_verified(
+    issuers: Sequence[Issuer], order: RevocationOrder, sleep: Callable[[float], None]
+) -> list[tuple[Issuer, Issued]]:
+    """What is listed, by whom, once the verified credential is known to live: by the list, by its value, or by waiting for the list.
+
+    Raises:
+        OperatorError: It is dead, or not listed within the time in which the death of others has to be proven.
+    """
     deadline = time.monotonic() + order.proof_timeout
     while True:
-        refused = {each.credential_id: _is_refused(issuers, each.value) for each in known}
+        listed = [(issuer, each) for issuer in issuers for each in issuer.issued()]
+        verified = [each for _, each in listed if each.credential_id == order.verified.credential_id]
+        if any(each.live for each in verified):
+            return listed
+        refused = True if verified else _is_refused(issuers, order.verified.value)
+        if refused is False and issuers[0].revokes:
+            return listed
+        if refused is not None or time.monotonic() > deadline:
+            raise OperatorError(
+                f"{order.family.secret}: the provider does not list the verified credential {order.verified.credential_id} as alive.",
+                state="nothing was revoked by this run; consumers may be broken, if somebody revoked that credential by hand.",
+                next_step="bump the counter and `pulumi up`: that mints, delivers and verifies a new one.",
+            )
+        sleep(POLL_SECONDS)
+
+
+def prove_death(
+    issuers: Sequence[Issuer],
+    dead: Sequence[Issued],
+    *,
+    family: Family,
+    known: Iterable[Credential],
+    timeout: float,
+    state: str,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Waits until the provider refuses each dead credential: by its value, or where nobody can be asked about that, by its list.
+
+    Args:
+        issuers: Who can be asked.
+        dead: What was revoked.
+        family: Theirs.
+        known: Credentials whose values can prove their death.
+        timeout: Seconds until all of them have to be refused.
+        state: What is true meanwhile, for the operator.
+        sleep: Waits, given seconds.
+
+    Raises:
+        ApiError: Nobody could be asked.
+        OperatorError: One is still accepted.
+    """
+    ids = {issued.credential_id for issued in dead}
+    tellers = [each for each in known if each.credential_id in ids and each.value]
+    deadline = time.monotonic() + timeout
+    while True:
+        refused = {each.credential_id: _is_refused(issuers, each.value) for each in tellers}
         by_list = ids - {each for each, told in refused.items() if told is not None}
         listed = {issued.credential_id for issued in _all_issued(issuers) if issued.live} if by_list else set()
         alive = sorted({each for each, told in refused.items() if told is False} | listed & by_list)
         if not alive:
             return
         if time.monotonic() > deadline:
+            shown = "listed as alive" if {*alive} <= by_list else "accepted"
             raise OperatorError(
-                f"{order.family.secret}: {', '.join(alive)} was revoked {order.proof_timeout:g} s ago and is still accepted.",
-                state=f"every location works with generation {order.verified.generation}, which is verified.",
+                f"{family.secret}: {', '.join(alive)} was revoked {timeout:g} s ago and is still {shown}.",
+                state=state,
                 next_step="`pulumi up` again looks once more; if the credential lives on, ask the provider's support.",
             )
         sleep(POLL_SECONDS)

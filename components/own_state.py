@@ -14,7 +14,7 @@ from pulumi.runtime import invoke
 
 from components.errors import RefusedError
 from components.keyring import Credential, fingerprint
-from components.progress import AppInState, CheckInState, Progress, State
+from components.progress import AppInState, CheckInState, Decommissioned, Progress, State
 from components.verification.check import SETTINGS_VARIABLE
 
 CREDENTIAL_TYPE = "pulumi-python:dynamic/rotation:Credential"
@@ -23,11 +23,13 @@ STACK_TYPE = "pulumi:pulumi:Stack"
 CHECK_TYPE = "command:local:Command"
 TENANTS_TYPE = "pulumi-python:dynamic/tenants:TenantEnvironments"
 ACTIONS_SECRET_TYPE = "github:index/actionsSecret:ActionsSecret"  # noqa: S105 - a type
+DECOMMISSION_TYPE = "pulumi-python:dynamic/rotation:Decommission"
 REVOCATION_TYPE = "pulumi-python:dynamic/rotation:Revocation"
 READ_TIMEOUT = 10.0  # seconds
 PROBE_PREFIX = "probe-"
 VERIFICATION_PREFIX = "verification-"
 REVOCATION_PREFIX = "revocation-"
+DECOMMISSION_PREFIX = "decommission-"
 
 
 def read() -> State:
@@ -75,6 +77,7 @@ def from_resources(resources: Mapping[str, Mapping[str, Any]]) -> State:
             ACTIONS_SECRET_TYPE,
             CHECK_TYPE,
             REVOCATION_TYPE,
+            DECOMMISSION_TYPE,
             STACK_TYPE,
         )
     }
@@ -90,6 +93,14 @@ def from_resources(resources: Mapping[str, Mapping[str, Any]]) -> State:
         tenants={
             app: {name: str(outputs[name]) for name in outputs.get("variables") or () if name in outputs}
             for app, outputs in found[TENANTS_TYPE].items()
+        },
+        decommissioned={
+            name.removeprefix(DECOMMISSION_PREFIX): Decommissioned(
+                about=str(outputs.get("about")),
+                revoked=tuple(outputs.get("revoked") or ()),
+                alive=tuple(outputs.get("alive") or ()),
+            )
+            for name, outputs in found[DECOMMISSION_TYPE].items()
         },
         outputs=next(iter(found[STACK_TYPE].values()), {}),
     )
@@ -128,6 +139,7 @@ def _progress(secret: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]])
         has_revocation=revocation is not None,
         revoked_for=str((revocation or {}).get("verified_at") or ""),
         also=tuple((revocation or {}).get("also") or ()),
+        issuer=credential.get("issuer") or {},
     )
 
 
@@ -151,4 +163,5 @@ def _app(outputs: Mapping[str, Any]) -> AppInState:
         digests=outputs.get("digests") or {},
         version=int(float(outputs.get("version") or 0)),
         staged={name: str(entry["at"]) for name, entry in (outputs.get("staged") or {}).items()},
+        gone=tuple(outputs.get("gone") or ()),
     )

@@ -1,6 +1,7 @@
 """Refusals that need a look at the providers: before anything is touched, in preview as well as in an update. Reads only."""
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,6 +23,8 @@ from components.operator_credentials import OperatorCredential, endpoint
 from components.progress import Progress
 from components.secret import RepositorySecret, Secret
 from components.work import Work
+
+AT_ONCE = 8  # questions; far below what any provider limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,18 +105,27 @@ def check(
         ordered = sorted(repositories, key=lambda each: (each.full_name, each.workflow))
         examinations.append((partial(_github, ordered, config), operator_credentials.GITHUB))
     errors: dict[str, RefusedError] = {}
-    for examine, credential in examinations:
+    # Side by side: every one of them waits for answers, and there are dozens of questions.
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        answers = [(pool.submit(examine), credential) for examine, credential in examinations]
+    for answer, credential in answers:
         try:
-            found = examine()
+            found = answer.result()
         except RefusedError as error:
             found = [error]
         except ApiError as error:
             found = [no_access(error, credential)]
         # Two secrets of one issuer find the same fault.
         errors |= {str(error): error for error in found}
+    findings.warnings.sort(key=lambda warning: _place(warning, candidates))
     if errors:
         raise refusals(list(errors.values()))
     return findings
+
+
+def _place(warning: str, candidates: Sequence[Candidate]) -> int:
+    """The warnings of a secret stand where it does."""
+    return [each.secret.name for each in candidates].index(warning.partition(":")[0])
 
 
 def _fly(apps: Iterable[str], tenant_app: str, config: ConfigLookup, findings: Findings) -> list[RefusedError]:
@@ -167,8 +179,10 @@ def _cannot_return(candidate: Candidate, issuer: Issuer, issued: Iterable[Issued
     if not candidate.work.turns or candidate.work.mints:
         return []
     known = next(each for each in candidate.progress.keyring if each.generation == candidate.generation and each.value)
-    listed = any(each.live for each in issued if each.credential_id == known.credential_id)
-    if listed and issuer.may_return(known.value):
+    listed = [each.live for each in issued if each.credential_id == known.credential_id]
+    # A list may lag. One that is not there at all may come back where its provider is known to take it.
+    lives = any(listed) or (not listed and issuer.revokes and issuer.refuses(known.value) is False)
+    if lives and issuer.may_return(known.value):
         return []
     newest = max(each.generation for each in candidate.progress.keyring)
     name = candidate.secret.name

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.keyring import Credential, fingerprint
+from components.promotion import overridden
 from components.secret import ROUTINE
 
 
@@ -46,6 +47,7 @@ class Progress:
         has_revocation: Whether there is a revocation in the state.
         revoked_for: The `verified_at` that the last revocation was about; "" for none.
         also: The unmanaged credentials that the last revocation was told to revoke.
+        issuer: Who minted the current one, as `kind` and `settings`; empty for nobody.
     """
 
     current: int = 0
@@ -64,6 +66,7 @@ class Progress:
     has_revocation: bool = False
     revoked_for: str = ""
     also: tuple[str, ...] = ()
+    issuer: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprints(self) -> dict[int, str]:
@@ -89,6 +92,17 @@ class Progress:
         """Why the generation verified last was rotated to."""
         return str(self.verification.told.get("reason", ROUTINE)) if self.verification else ROUTINE
 
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What the verification of that generation has recorded of itself (`components.promotion`); empty where it has not."""
+        told = self.verification.told.get("record") if self.verification else None
+        return told if isinstance(told, Mapping) else {}
+
+    @property
+    def overridden(self) -> str:
+        """Why it was rotated before the stack that goes first had proven it; "" where that had, or none goes first."""
+        return overridden(self.record)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AppInState:
@@ -99,12 +113,29 @@ class AppInState:
         digests: Fly's digest of each.
         version: The secrets version of the last rollout that finished; 0 for none.
         staged: For every secret that was only staged, when, by Fly's clock; "" where Fly did not say.
+        gone: The secrets that were unset, because they are, or were to be, decommissioned.
     """
 
     names: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     version: int = 0
     staged: Mapping[str, str] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decommissioned:
+    """A secret whose decommissioning is over.
+
+    Attributes:
+        about: Which turn of its credential that was about.
+        revoked: The names of the credentials that it ended.
+        alive: Those that only their provider can end, and that it accepted still.
+    """
+
+    about: str
+    revoked: tuple[str, ...] = ()
+    alive: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +146,14 @@ class State:
         progress: Of every secret.
         apps: The Fly apps that got secrets.
         tenants: For every app of tenants, the values that its machines were given, by variable. Secret.
+        decommissioned: Every secret whose decommissioning is over.
         outputs: Of the stack, of the last update that succeeded.
     """
 
     progress: Mapping[str, Progress] = field(default_factory=dict)
     apps: Mapping[str, AppInState] = field(default_factory=dict)
     tenants: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    decommissioned: Mapping[str, Decommissioned] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def of(self, secret: str) -> Progress:

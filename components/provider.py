@@ -2,27 +2,31 @@
 
 The dotted names of this module and its classes are kept in the state of every stack (`tests/unit/test_frozen_names.py`): never rename them.
 
-| event | Credential | Revocation |
-|---|---|---|
-| create | mints | revokes all but the verified one |
-| counter bumped | update: mints, keeps what lives | update: the same |
-| counter back to the verified generation | update: makes it current again | update: revokes the newer one |
-| an old credential that only its provider can end has ended | nothing | update: takes note |
-| delete | nothing | nothing |
+| event | Credential | Revocation | Decommission |
+|---|---|---|---|
+| create | mints | revokes all but the verified one | unsets it at GitHub, revokes all |
+| counter bumped | update: mints, keeps what lives | update: the same | |
+| counter back to the verified generation | update: makes it current again | update: revokes the newer one | |
+| an old credential that only its provider can end has ended | nothing | update: takes note | nothing |
+| managed again, and decommissioned again before it was forgotten | | | update: as create |
+| delete | nothing | nothing | nothing |
 """
 
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
-from components import lifecycle, operator_credentials
+from components import http, lifecycle, operator_credentials
 from components.clock import now
+from components.decommission import Order, Tenants, decommission
 from components.dynamic_provider import Properties, Provider, integer, same
 from components.errors import OperatorError
 from components.fly.client import FlyClient
+from components.github.client import GitHubClient
 from components.http import ApiError
 from components.issuer import Issuer
 from components.issuers import ISSUERS, Context
@@ -53,9 +57,15 @@ class CredentialProvider(Provider):
             keyring=tuple(keyring or ()),
             keep_from=integer(props.get("keep_from") or 0),
         )
-        current, known = lifecycle.make_current(
-            _issuers(context, props, olds), _family(props), integer(props["generation"]), keyring=keyring
-        )
+        family = _family(props)
+        with http.purpose(f"mint {family.secret}"):
+            current, known = lifecycle.make_current(
+                _issuers(context, props, olds),
+                family,
+                integer(props["generation"]),
+                keyring=keyring,
+                keep_from=context.keep_from,
+            )
         turns = 0 if olds is None else integer(olds["turn"])
         return {
             **props,
@@ -112,7 +122,8 @@ class RevocationProvider(Provider):
             tenants_behind=partial(self._tenants_behind, props.get("tenants")),
         )
         issuers = _issuers(Context(config=self.config, keyring=known), props, olds)
-        verdict = lifecycle.revoke_all_but(issuers, order)
+        with http.purpose(f"revoke {order.family.secret}"):
+            verdict = lifecycle.revoke_all_but(issuers, order)
         return {
             **props,
             "revoked": [each.name for each in verdict.revoked],
@@ -140,6 +151,51 @@ class RevocationProvider(Provider):
         return [f"machine {machine.machine_id} of {tenants['app']}" for machine in found]
 
 
+class DecommissionProvider(Provider):
+    """The end of a secret. What it leaves in the outputs holds no values."""
+
+    def create(self, props: Properties) -> CreateResult:
+        return CreateResult(_family(props).prefix.removesuffix("-g"), self._decommission(props))
+
+    def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
+        return DiffResult(changes=not same(_olds.get("about"), _news.get("about")))
+
+    def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
+        return UpdateResult(self._decommission(_news))
+
+    def _decommission(self, props: Properties) -> Properties:
+        known = tuple(Credential.from_properties(each) for each in props["keyring"])
+        context = Context(config=self.config, keyring=known, keep_from=integer(props["keep_from"]))
+        tenants = props.get("tenants")
+        outcome = decommission(
+            [ISSUERS[each["kind"]].build(each["settings"], context) for each in props["issuers"]],
+            Order(
+                family=_family(props),
+                apps=props["apps"],
+                repositories=tuple(props["repositories"]),
+                tenants=Tenants(app=tenants["app"], variable=tenants["variable"]) if tenants else None,
+                known=known,
+                proof_timeout=float(props["proof_timeout"]),
+                ci_timeout=None if props.get("ci_timeout") is None else float(props["ci_timeout"]),
+            ),
+            fly=lambda: FlyClient(token=operator_credentials.find(operator_credentials.FLY, self.config)),
+            github=lambda: GitHubClient(token=operator_credentials.find(operator_credentials.GITHUB, self.config)),
+            report=_report,
+        )
+        return {
+            "family": props["family"],
+            "about": props["about"],
+            "revoked": [each.name for each in outcome.revoked],
+            "alive": [each.name for each in outcome.alive],
+        }
+
+
+def _report(line: str) -> None:
+    """The engine shows what a plugin writes to its standard error."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 def _timeline(
     props: Properties, olds: Properties | None, *, revoked: Sequence[str], alive: bool
 ) -> list[dict[str, Any]]:
@@ -153,6 +209,7 @@ def _timeline(
         else {
             "generation": generation,
             "reason": props["reason"],
+            **({"override": props["override"]} if props.get("override") else {}),
             "minted_at": minted_at,
             "delivered_at": props.get("delivered_at") or "",
             "verified_at": props["verified_at"],
@@ -160,14 +217,16 @@ def _timeline(
             "revoked": [],
         }
     )
-    names = [*first["revoked"], *(each for each in revoked if each not in first["revoked"])]
-    revoked_at = now() if revoked and not alive else first["revoked_at"]
-    return [{**first, "revoked_at": revoked_at, "revoked": names}, *known][:ROTATIONS_KEPT]
+    # One that is proven dead once more, because something was verified again, did not die now.
+    newly = [each for each in revoked if each not in first["revoked"]]
+    revoked_at = now() if newly and not alive else first["revoked_at"]
+    return [{**first, "revoked_at": revoked_at, "revoked": [*first["revoked"], *newly]}, *known][:ROTATIONS_KEPT]
 
 
 def _family(properties: Mapping[str, Any]) -> Family:
     family = properties["family"]
-    longest_name = ISSUERS[properties["issuer"]["kind"]].longest_name
+    issuer = properties.get("issuer") or properties["issuers"][0]
+    longest_name = ISSUERS[issuer["kind"]].longest_name
     return Family(app=family["app"], stack=family["stack"], secret=family["secret"], longest_name=longest_name)
 
 

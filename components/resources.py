@@ -6,10 +6,12 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import Resource
 
-from components.own_state import REVOCATION_PREFIX
-from components.provider import CredentialProvider, RevocationProvider
+from components.leaving import Leaver
+from components.own_state import DECOMMISSION_PREFIX, REVOCATION_PREFIX
+from components.provider import CredentialProvider, DecommissionProvider, RevocationProvider
 from components.rotated import Rotated
-from components.secret import TenantMachines
+from components.secret import LEAKED, TenantMachines
+from components.settings import Settings
 
 
 class Credential(Resource, module="rotation", name="Credential"):
@@ -98,6 +100,7 @@ class Revocation(Resource, module="rotation", name="Revocation"):
         properties = {
             **_described(rotated),
             "reason": rotated.reason,
+            **({"override": rotated.overridden} if rotated.overridden else {}),
             "minted_at": credential.created_at,
             "delivered_at": delivered_at,
             "credential_id": credential.credential_id,
@@ -121,6 +124,63 @@ class Revocation(Resource, module="rotation", name="Revocation"):
             pulumi.ResourceOptions.merge(
                 options,
                 pulumi.ResourceOptions(additional_secret_outputs=["keyring", "holdings"], retain_on_delete=True),
+            ),
+        )
+
+
+class Decommission(Resource, module="rotation", name="Decommission"):
+    """The end of a secret that `decommission` names: in the state for as long as it does, so that it is ended once.
+
+    Args:
+        leaver: The secret.
+        settings: Of the stack.
+        unset: For every Fly app that held it, whether every machine runs without it.
+        options: Of the resource.
+
+    Attributes:
+        revoked: The names of the credentials that were ended.
+        alive: Those that only their provider can end.
+    """
+
+    revoked: pulumi.Output[list[str]]
+    alive: pulumi.Output[list[str]]
+
+    def __init__(
+        self,
+        leaver: Leaver,
+        settings: Settings,
+        *,
+        unset: Mapping[str, pulumi.Output[bool]],
+        options: pulumi.ResourceOptions,
+    ) -> None:
+        secret, family = leaver.secret, leaver.family
+        if secret is None or family is None:
+            raise ValueError(leaver.name)
+        tenants = secret.tenants
+        properties = {
+            "family": {"app": family.app, "stack": family.stack, "secret": family.secret},
+            "about": leaver.about,
+            "issuers": leaver.issuers,
+            # Once it is over, none: the state forgets the values.
+            "keyring": pulumi.Output.secret(
+                [each.properties() for each in leaver.progress.keyring] if leaver.pending else []
+            ),
+            "keep_from": leaver.progress.keep_from,
+            "apps": unset,
+            "repositories": [each.full_name for each in secret.repositories],
+            "tenants": None if tenants is None else {"app": tenants.app, "variable": tenants.variable},
+            "proof_timeout": settings.revocation_timeout,
+            "ci_timeout": None if settings.reasons.get(leaver.name) == LEAKED else settings.ci_timeout,
+            "revoked": None,
+            "alive": None,
+        }
+        super().__init__(
+            DecommissionProvider(),
+            f"{DECOMMISSION_PREFIX}{leaver.name}",
+            properties,
+            pulumi.ResourceOptions.merge(
+                options,
+                pulumi.ResourceOptions(additional_secret_outputs=["keyring"], retain_on_delete=True),
             ),
         )
 

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from components.progress import Progress
+from components.promotion import overridden
 from components.secret import ROUTINE, Check, Family, Secret
 from components.staging import HeldBack
 from components.work import WantedCheck
@@ -26,6 +28,8 @@ class Rotated:
         supplied: The value that the operator has handed in; "" for none. Secret.
         held_back: Where it is only staged: what the state has of it.
         reason: `routine` or `leaked`.
+        record: What its verification repeats in its report: what it was made with, and what stack went before (`promotion`). Repeated as it
+            is in the state where nothing is verified, so that another version of the program alone changes nothing.
         also: Unmanaged credentials that are to be revoked.
         max_age_days: When its value gets too old; None for never.
     """
@@ -37,6 +41,7 @@ class Rotated:
     supplied: str = field(default="", repr=False)
     held_back: HeldBack | None = None
     reason: str = ROUTINE
+    record: Mapping[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
     max_age_days: int | None = None
 
@@ -51,6 +56,11 @@ class Rotated:
         """The same of its verification, apart from the reason."""
         state = f"the new value is delivered, {_old_credential(self.secret)} and nothing was revoked."
         return self._told(self.secret.verification, state_if_failed=state)
+
+    @property
+    def overridden(self) -> str:
+        """Why it is rotated before the stack that goes first has proven it; "" where that has, or none goes first."""
+        return overridden(self.record)
 
     def _told(self, check: Check | None, *, state_if_failed: str) -> dict[str, object]:
         return {

@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,25 +12,42 @@ import pulumi
 from pulumi.runtime import is_dry_run
 from pulumi.runtime.config import is_config_secret
 
-from components import drift, impact_text, operator_credentials, own_state, preflight, staging
+from components import (
+    clock,
+    drift,
+    impact_text,
+    leaving,
+    neighbours,
+    operator_credentials,
+    own_state,
+    preflight,
+    staging,
+)
 from components import settings as configuration
 from components import supplied as supplied_values
+from components.clock import utc_now
 from components.encryption.reencryption import KEY_BEFORE
+from components.engine_errors import without_traceback
 from components.errors import OperatorError, RefusedError
 from components.fly.client import FlyClient
-from components.graph import Rotation
+from components.graph import Protection, Rotation
 from components.http import ApiError
 from components.impact import Case, Finding, Impact, Surroundings, as_data, impact_of, summary
 from components.issuers import ISSUERS
+from components.leaving import Leaver
 from components.progress import State
+from components.promotion import Promotion
 from components.rotated import Rotated
 from components.secret import LEAKED, ROUTINE, Family, Secret
 from components.settings import ROLLING, STAGED, Settings
+from components.stack_before import promotion_of_config, promotions_of
 from components.staging import HeldBack
+from components.stripe.old_value import readable
 from components.work import Work, work_of
 
 Result = TypeVar("Result")
 
+PROGRAM = Path(__file__).parents[1]  # where Pulumi.yaml is
 IMPACT_FILE = "ROTATION_IMPACT_FILE"  # the variable that names a file for the impact, as JSON: a preview's outputs are kept nowhere
 
 
@@ -60,21 +77,42 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
         secrets: The secret map.
         not_managed: Names of the map that this program cannot rotate, with the reason.
     """
+    without_traceback()
     state = _refusing(own_state.read)
-    rotated, impact = _refusing(lambda: _decide(settings, list(secrets), not_managed, state))
+    secrets = list(secrets)
+    leavers = _refusing(lambda: _leavers(settings, secrets, not_managed, state))
+    rotated, impact = _refusing(lambda: _decide(settings, secrets, not_managed, state, leavers))
     text = impact_text.render(impact)
     _refusing(lambda: _write_impact(as_data(impact, text=text)))
     # The table has been seen in the preview; an update that was started without one says what it does in one line.
     pulumi.log.info(text if is_dry_run() else summary(impact))
-    rotation = Rotation(settings, rotated, operator_environment=_operator_environment())
+    rotation = Rotation(settings, rotated, operator_environment=_operator_environment(), leaving=leavers)
+    Protection(rotation, protect=settings.protect)
     pulumi.export("secrets", rotation.secrets)
     pulumi.export("notManaged", dict(not_managed))
     # Of the last update that had something to do: else every other one would show it as a change.
     pulumi.export("impact", _output(impact) if impact.pending else state.outputs.get("impact", _output(impact)))
 
 
+def _leavers(settings: Settings, secrets: list[Secret], not_managed: Mapping[str, str], state: State) -> list[Leaver]:
+    """The secrets that are not managed any more."""
+    config = pulumi.Config()
+    names = [secret.name for secret in secrets]
+    rotated = configuration.rotations(config.get_object("rotations"), managed=names, not_managed=not_managed)
+    listed = configuration.decommissioned(
+        config.get_object("decommission") or [], managed=names, not_managed=not_managed, rotated=rotated
+    )
+    return leaving.leavers(
+        secrets, state, rotated=rotated, decommissioned=listed, app=settings.app, stack=pulumi.get_stack()
+    )
+
+
 def _decide(
-    settings: Settings, secrets: list[Secret], not_managed: Mapping[str, str], state: State
+    settings: Settings,
+    secrets: list[Secret],
+    not_managed: Mapping[str, str],
+    state: State,
+    leavers: Sequence[Leaver] = (),
 ) -> tuple[list[Rotated], Impact]:
     """What is rotated, and what that does.
 
@@ -84,7 +122,9 @@ def _decide(
     config = pulumi.Config()
     names = [secret.name for secret in secrets]
     generations = configuration.rotations(config.get_object("rotations"), managed=names, not_managed=not_managed)
+    promotion = promotion_of_config(config)
     for key, listed in (
+        ("promotionOverrides", promotion.overrides),
         ("reasons", settings.reasons),
         ("maxAgeDays", settings.max_age_days),
         ("compromised", settings.compromised),
@@ -94,7 +134,9 @@ def _decide(
     rotated = [secret for secret in secrets if secret.name in generations]
     configuration.assert_configured(rotated)
     configuration.assert_coupled(rotated)
+    _assert_apart(settings, rotated)
     configuration.assert_no_step_back(generations, state.progress)
+    configuration.assert_not_half_ended(generations, state)
     supplied = supplied_values.values(
         config.get_object("supplied"),
         secrets,
@@ -130,10 +172,12 @@ def _decide(
         )
         for secret in rotated
     ]
-    return _foresee(replace(settings, rollout=rollout), cases, state)
+    return _foresee(replace(settings, rollout=rollout), cases, state, promotion, leavers)
 
 
-def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[list[Rotated], Impact]:
+def _foresee(
+    settings: Settings, rotated: list[Rotated], state: State, promotion: Promotion, leavers: Sequence[Leaver]
+) -> tuple[list[Rotated], Impact]:
     """What is done for each secret, with all that has to be read for that.
 
     Raises:
@@ -165,6 +209,8 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
         )
         for each in rotated
     ]
+    decisions = promotions_of(rotated, works, promotion, reasons=settings.reasons)
+    rotated = [replace(each, record=decisions[each.secret.name].record) for each in rotated]
     candidates = [
         preflight.Candidate(
             secret=each.secret,
@@ -186,7 +232,14 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
             tenant_app=settings.tenant_app,
             config=_config_value,
         )
-    for warning in [*findings.warnings, *_of_reasons(settings, rotated, works)]:
+    left = leaving.examine(leavers, settings, _config_value)
+    noted = [
+        *findings.warnings,
+        *_of_reasons(settings, rotated, works),
+        *_of_the_clock(),
+        *leaving.reminders(leavers),
+    ]
+    for warning in noted:
         pulumi.log.warn(warning)
     impact = impact_of(
         (
@@ -201,20 +254,43 @@ def _foresee(settings: Settings, rotated: list[Rotated], state: State) -> tuple[
                 staged=each.held_back.reason if each.held_back is not None else "",
                 finding=findings.secrets.get(each.secret.name, Finding()),
                 max_age_days=each.max_age_days,
+                promotion=decisions[each.secret.name].said,
             )
             for each in rotated
         ),
         Surroundings(
             stack=pulumi.get_stack(),
             state=state,
-            machines={**seen.machines, **findings.machines},
+            machines={**seen.machines, **findings.machines, **left.machines},
             max_unavailable=settings.max_unavailable,
             stages=stages,
             reprovision_path=settings.reprovision_path,
-            now=datetime.now(UTC),
+            now=utc_now(),
         ),
+        left.departures,
     )
     return rotated, impact
+
+
+def _assert_apart(settings: Settings, rotated: list[Secret]) -> None:
+    """Refuses what another stack of this program delivers to the same place. Says what it cannot know.
+
+    Raises:
+        RefusedError: With every such secret.
+    """
+    if pulumi.Config().get_bool(neighbours.OWN_PROVIDERS):
+        return
+    try:
+        project = neighbours.project(PROGRAM)
+    except (OSError, ValueError) as error:
+        pulumi.log.warn(
+            f"Whether another stack delivers to the same places is not known: {type(error).__name__} at {neighbours.PROJECT_FILE}."
+        )
+        return
+    beside, unreadable = neighbours.read(project, stack=pulumi.get_stack())
+    for name in unreadable:
+        pulumi.log.warn(f"{name} cannot be read as a stack's config, so what that stack delivers where is not known.")
+    neighbours.assert_apart(rotated, beside, settings=settings)
 
 
 def _is_finished(state: State, secret: str, *, generation: int) -> bool:
@@ -243,6 +319,17 @@ def _of_reasons(settings: Settings, rotated: Iterable[Rotated], works: Mapping[s
                 f"`reasons.{name}` is still `{LEAKED}`, and generation {each.generation} is verified: take it off "
                 f"(`pulumi config rm --path 'reasons.{name}'`), or the next rotation is hurried as well."
             )
+
+
+def _of_the_clock() -> Iterable[str]:
+    """A clock that is wrong. What depends on the time is done by the providers' one."""
+    ahead = clock.ahead()
+    if ahead:
+        direction = "ahead of" if ahead > timedelta(0) else "behind"
+        yield (
+            f"The clock of this machine is {readable(abs(ahead))} {direction} that of the providers, whose time counts here. Set it right: "
+            "whatever else compares times on this machine is wrong by as much."
+        )
 
 
 def _seen(rotated: Iterable[Rotated], state: State, *, staged: bool) -> drift.Seen:

@@ -169,6 +169,8 @@ class Secret:
         tenants: The tenants' machines, where they hold it. They get it after every Fly app, because the control plane hands it to new ones.
         rows: What is encrypted with it, where that is to be re-encrypted.
         requires: Config keys that have to be set to rotate it, with their values.
+        choices: Config keys that decide how it is rotated and proven, with their values: a stack that goes before has to have made the same
+            choices to have proven it (`components.promotion`).
         probe: Proves that the credential is good, before it is delivered anywhere. None where nothing could be asked.
         verification: Proves that the consumers work with the new value, before the old one is revoked.
         may_be_staged: Whether machines may get it at their next restart, whoever causes that (`rollout: staged`).
@@ -176,6 +178,8 @@ class Secret:
         only_if_compromised: Whether a rotation is refused unless `compromised` names its generation.
         coupled: Whether it has to stand at Fly and in a repository alike: where only one of them gets a new value, the other breaks silently.
         at_risk: What breaks if a rotation of it goes wrong, as a sentence.
+        without: What its consumers cannot do without it, as a sentence: said before it is decommissioned.
+        kept: Why it is never decommissioned, as a sentence; "" where it may be.
     """
 
     name: str
@@ -185,6 +189,7 @@ class Secret:
     tenants: TenantMachines | None = None
     rows: EncryptedRows | None = None
     requires: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
     probe: Check | None = None
     verification: Check
     may_be_staged: bool = False
@@ -192,6 +197,8 @@ class Secret:
     only_if_compromised: bool = False
     coupled: bool = False
     at_risk: str = ""
+    without: str = ""
+    kept: str = ""
 
     @property
     def locations(self) -> tuple[Location, ...]:

@@ -39,8 +39,10 @@ def fly_api_token(settings: Settings) -> Secret:
         fly=(FlySecret(app=settings.app),),
         repositories=_repositories(settings),
         coupled=True,
+        choices={"deployTokenProfile": settings.deploy_token_profile},
         at_risk="Once the old token is revoked, whoever still has it breaks, and nobody is told: without the new one at Fly no tenant can be "
         "provisioned (401), without it at GitHub no image is published.",
+        without="No tenant can be provisioned or deleted, and the workflow can publish no image.",
         probe=Check(module="fly_token_probe", settings={"app": settings.deploy_token_app}),
         verification=Check(
             module="fly_api_token",
@@ -63,6 +65,7 @@ def neon_api_key(settings: Settings) -> Secret:
     return Secret(
         name="NEON_API_KEY",
         at_risk="With a key that Neon refuses, no tenant can be provisioned or deleted; those that run do not notice.",
+        without="No tenant can be provisioned or deleted; those that run do not notice.",
         source=Issuer(
             kind="neon-api-key",
             settings={
@@ -73,6 +76,7 @@ def neon_api_key(settings: Settings) -> Secret:
         fly=(FlySecret(app=settings.app),),
         requires={"neonProject": settings.neon_project}
         | ({} if settings.neon_key_scope == "personal" else {"neonOrganization": settings.neon_organization}),
+        choices={"neonKeyScope": settings.neon_key_scope, **_use(settings)},
         probe=Check(module="neon_api_key_probe", settings={"project": settings.neon_project}),
         verification=Check(
             module="neon_api_key",
@@ -93,6 +97,7 @@ def database_url(settings: Settings) -> Secret:
     return Secret(
         name="DATABASE_URL",
         at_risk="A wrong URL takes the whole control plane down: nothing of it works without its database.",
+        without="The control plane cannot live without it: nothing of it works without its database.",
         source=Issuer(
             kind="neon-role-password",
             settings={
@@ -106,6 +111,11 @@ def database_url(settings: Settings) -> Secret:
         ),
         fly=(FlySecret(app=settings.app),),
         requires={"databaseProject": settings.database_project},
+        choices={
+            "databaseStrategy": settings.database_strategy,
+            "databasePooled": _yes(settings.database_pooled),
+            **_use(settings),
+        },
         probe=Check(module="database_url_probe", settings={"every_table": alternates}),
         verification=Check(
             module="database_url",
@@ -129,6 +139,8 @@ def tenant_redis_url(settings: Settings) -> Secret:
         name="TENANT_REDIS_URL",
         at_risk="All tenants share it, and keep what they were created with: whoever still has the old URL once its user is gone cannot use "
         "Redis.",
+        without="Orgs that are made from now on have no Redis.",
+        kept="" if acl else "its password is that of `default`, which only another one ends.",
         source=Issuer(
             kind="upstash-redis-user",
             settings={
@@ -141,6 +153,10 @@ def tenant_redis_url(settings: Settings) -> Secret:
         fly=(FlySecret(app=settings.app),),
         tenants=TenantMachines(app=settings.tenant_app, variable="REDIS_URL", same_server=True),
         requires={"upstashDatabase": settings.upstash_database},
+        choices={
+            "redisStrategy": settings.redis_strategy,
+            **({"redisRules": settings.redis_rules, **_use(settings)} if acl else {}),
+        },
         probe=Check(module="tenant_redis_url_probe", settings={"rules": rules}),
         verification=Check(
             module="tenant_redis_url",
@@ -175,6 +191,7 @@ def secrets_encryption_key(settings: Settings) -> Secret:
         name="SECRETS_ENCRYPTION_KEY",
         at_risk="What is encrypted with a key that nobody has is lost: the database and Redis URLs of every tenant. A tenant that misreads "
         "the key goes on without encryption.",
+        kept="what is encrypted with it could be read by nobody any more.",
         source=Random(
             length=32,
             encoding="hex" if settings.encryption_key_encoding == "hex" else "base64",
@@ -194,6 +211,11 @@ def secrets_encryption_key(settings: Settings) -> Secret:
         rows=None if reprovisions else EncryptedRows(settings=rows),
         requires={"databaseProject": settings.database_project}
         | ({"reprovisionPath": settings.reprovision_path} if reprovisions else {}),
+        choices={
+            "encryptionStrategy": settings.encryption_strategy,
+            "encryptionKeyEncoding": settings.encryption_key_encoding,
+            "encryptionKeyLoader": settings.encryption_key_loader,
+        },
         probe=Check(module="secrets_encryption_key_probe", settings={"loader": settings.encryption_key_loader}),
         verification=Check(
             module="secrets_encryption_key",
@@ -215,9 +237,11 @@ def resend_api_key(settings: Settings) -> Secret:
     return Secret(
         name="RESEND_API_KEY",
         at_risk="Mails are skipped, and only the log of the control plane says so (`purge confirmation email failed`); erasure itself goes on.",
+        without="No mail is sent, and only the log of the control plane says so; erasure itself goes on.",
         source=Issuer(kind="resend-sending-key", settings={"domain": settings.resend_domain}),
         fly=(FlySecret(app=settings.app),),
         requires={"resendDomain": settings.resend_domain},
+        choices=_use(settings),
         probe=Check(module="resend_api_key_probe"),
         verification=Check(
             module="resend_api_key",
@@ -232,6 +256,7 @@ def resend_from_email(settings: Settings) -> Secret:
     return Secret(
         name="RESEND_FROM_EMAIL",
         at_risk="Resend refuses every mail of a domain that it has not verified (403), and only the log of the control plane says so.",
+        without="No mail is sent, and only the log of the control plane says so.",
         source=Supplied(kind="resend-sender"),
         fly=(FlySecret(app=settings.app),),
         probe=Check(module="resend_from_email_probe"),
@@ -247,6 +272,7 @@ def stripe_api_key(settings: Settings) -> Secret:
     return Secret(
         name="STRIPE_API_KEY",
         at_risk="Nobody can buy, and erasure cannot delete customers at Stripe.",
+        without="Nobody can buy, and erasure cannot delete customers at Stripe.",
         source=Supplied(
             kind="stripe-secret-key",
             settings={
@@ -285,6 +311,7 @@ def stripe_webhook_secret(settings: Settings) -> Secret:
     return Secret(
         name="STRIPE_WEBHOOK_SECRET",
         at_risk="Stripe's events are refused (400): payments are not noticed until the events are sent again.",
+        without="Stripe's events are refused, and where it was the only endpoint they are not sent any more: payments are not noticed.",
         source=Issuer(
             kind="stripe-webhook-endpoint",
             settings={
@@ -297,6 +324,10 @@ def stripe_webhook_secret(settings: Settings) -> Secret:
         if cloned
         else Supplied(kind="stripe-signing-secret", settings={"ends_old_at": window_ends_at}),
         fly=(FlySecret(app=settings.app),),
+        choices={
+            "stripeWebhookSecret": settings.stripe_webhook_secret,
+            **({"stripeConnect": _yes(settings.stripe_connect)} if cloned else {}),
+        },
         probe=Check(module="stripe_webhook_secret_probe", settings={"endpoint": cloned}),
         verification=Check(
             module="stripe_webhook_secret",
@@ -343,3 +374,12 @@ def _purge_mail(settings: Settings) -> dict[str, object]:
         "subject": settings.purge_mail_subject,
         "mail_timeout": settings.mail_timeout,
     }
+
+
+def _yes(chosen: bool) -> str:  # noqa: FBT001 - one value, as the config writes it
+    return "true" if chosen else "false"
+
+
+def _use(settings: Settings) -> dict[str, str]:
+    """Part of the choices of every secret whose use can be proven: a verification without that proof proves less."""
+    return {"proveUse": _yes(settings.prove_use)}

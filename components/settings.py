@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from components.errors import RefusedError, refusals
-from components.progress import Progress
+from components.progress import Progress, State
 from components.secret import LEAKED, ROUTINE, Secret
 
 ROLLING, STAGED = "rolling", "staged"
@@ -77,6 +77,7 @@ class Settings:
     mail_timeout: int
     database_timeout: int
     revocation_timeout: int
+    protect: bool
 
 
 def load(
@@ -202,6 +203,7 @@ def load(
         checkout_return_url=get("checkoutReturnUrl") or "",
         rollout=chosen["rollout"],
         max_unavailable=unavailable or 1,
+        protect=get("protect") == "true",
         **{field: timeouts[key] for key, field in TIMEOUTS.items()},
     )
 
@@ -375,6 +377,44 @@ def unmanaged_to_revoke(raw: object, *, rotated: Collection[str]) -> dict[str, l
     return ids
 
 
+def decommissioned(
+    raw: object, *, managed: Collection[str], not_managed: Mapping[str, str], rotated: Collection[str]
+) -> dict[str, int]:
+    """The names of the secrets that are to be ended, each with its place in the list.
+
+    Args:
+        raw: The config key `decommission`.
+        managed: Names that can be rotated.
+        not_managed: Names of the map that cannot, with the reason.
+        rotated: Names that `rotations` lists.
+
+    Raises:
+        RefusedError: With every entry that is wrong.
+    """
+    if not isinstance(raw, list) or not all(isinstance(each, str) for each in raw):
+        raise RefusedError(
+            f"The config key `decommission` is {raw!r}; it has to be a list of names of secrets.",
+            next_step="pulumi config set --plaintext --path 'decommission[0]' NAME",
+        )
+    errors: list[RefusedError] = []
+    for number, name in enumerate(raw):
+        off = f"pulumi config rm --path 'decommission[{number}]'"
+        if name in not_managed:
+            errors.append(RefusedError(f"{name} cannot be decommissioned here: {not_managed[name]}", next_step=off))
+        elif name not in managed:
+            errors.append(RefusedError(_unknown("decommission", name, managed).happened, next_step=off))
+        elif name in rotated:
+            errors.append(
+                RefusedError(
+                    f"`decommission` lists {name}, which `rotations` lists, too: it cannot be rotated and ended at once.",
+                    next_step=f"{off} to keep it, or {_remove('rotations', name)} to end it.",
+                )
+            )
+    if errors:
+        raise refusals(errors)
+    return {name: raw.index(name) for name in raw}
+
+
 def assert_configured(secrets: Iterable[Secret]) -> None:
     """Refuses to rotate a secret whose settings are missing.
 
@@ -420,6 +460,26 @@ def assert_compromised(
         if secret.only_if_compromised
         and progress.get(secret.name, Progress()).verified != generations[secret.name]
         and compromised.get(secret.name) != generations[secret.name]
+    ]
+    if errors:
+        raise refusals(errors)
+
+
+def assert_not_half_ended(requested: Mapping[str, int], state: State) -> None:
+    """Refuses to take back, with the value it had, a secret whose decommissioning was begun: GitHub may have lost it already, or its provider.
+
+    Raises:
+        RefusedError: With every such secret.
+    """
+    gone = {name for app in state.apps.values() for name in app.gone}
+    errors = [
+        RefusedError(
+            f"{name} is listed in `rotations` again, after it was unset to be decommissioned: generation {generation} may be revoked already.",
+            next_step=f"pulumi config set --path 'rotations.{name}' {generation + 1}, so that a new value is delivered everywhere; "
+            "or list it under `decommission` again, and not under `rotations`, to end it.",
+        )
+        for name, generation in requested.items()
+        if name in gone and state.of(name).current == state.of(name).verified == generation
     ]
     if errors:
         raise refusals(errors)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 START_TIMEOUT: Final = READY_TIMEOUT
+ENVIRONMENT_TIMEOUT: Final = 5.0  # seconds more for each environment, whose databases have to be made
 STOP_TIMEOUT: Final = 20.0
 """Seconds; every machine has five to end."""
 PASSPHRASE: Final = "sandbox"  # noqa: S105 - protects nothing but a rehearsal
@@ -66,6 +67,7 @@ _OPTIONS: Final = {
     "--revocation-delay": "revocation_delay",
     "--boot-time": "boot_time",
     "--check-interval": "check_interval",
+    "--api-latency": "api_latency",
     "--secrets-lag": "secrets_lag",
     "--restart-backoff": "restart_backoff",
     "--proxy-patience": "proxy_patience",
@@ -100,48 +102,14 @@ def _parser() -> argparse.ArgumentParser:
         return found
 
     start = command("start", _start, "start a new sandbox, or resume the one in DIR")
-    start.add_argument("--detach", action="store_true", help="return when everything is healthy; log: DIR/sandbox.log")
-    start.add_argument("--machines", type=_positive, default=2, help="control-plane machines of a new sandbox")
-    start.add_argument(
-        "--tenants",
-        type=_natural,
-        default=0,
-        metavar="N",
-        help="organizations tenant-1 to tenant-N of a new sandbox, each with its running tenant (default 0)",
-    )
-    start.add_argument(
-        "--environment",
-        dest="environments",
-        action="append",
-        default=[],
-        metavar="NAME[,NAME...]",
-        help="host these environments side by side in a new sandbox, under the names that the stack NAME's file has; may be "
-        "repeated (default: one, that of the stack sandbox)",
-    )
-    start.add_argument(
-        "--stacks", type=Path, default=_ROOT / "stacks", metavar="FOLDER", help="where the stacks' files are"
-    )
-    start.add_argument(
-        "--light", action="store_true", help="environments that cost little, for many: see environments.py"
-    )
-    start.add_argument("--rate-limits", action="store_true", help=SETTINGS["rate_limits"].description)
-    for option, setting in _OPTIONS.items():
-        unit = "N" if option == "--tenant-processes" else "SECONDS"
-        start.add_argument(option, dest=setting, metavar=unit, help=SETTINGS[setting].description)
-
+    _add_start(start)
     command("stop", _stop, "stop the sandbox and its machines; what they did stays in DIR")
     environment = command("env", _env, "print `export` lines: endpoints and the operator's credentials")
     _add_environment(environment, "whose; without it, of several, only what they share")
     files = command(
         "stacks", _stacks, "write the stacks' config files for the environments, with what `env` cannot say"
     )
-    files.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="such as stacks; what is there is kept")
-    files.add_argument(
-        "--environment", dest="environments", action="append", default=[], metavar="NAME", help="only it"
-    )
-    files.add_argument(
-        "--rotate", action="append", default=[], metavar="SECRET", help="only these secrets, at generation 1"
-    )
+    _add_stacks(files)
     command("inspect", _inspect, "print the truth as JSON", needs_directory=False)
     log = command("requests", _requests, "print the requests that were made, a JSON object a line, oldest first")
     log.add_argument("--after", type=_natural, default=0, metavar="NUMBER", help="only those that came after this one")
@@ -186,6 +154,50 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_start(start: argparse.ArgumentParser) -> None:
+    start.add_argument("--detach", action="store_true", help="return when everything is healthy; log: DIR/sandbox.log")
+    start.add_argument("--machines", type=_positive, default=2, help="control-plane machines of a new sandbox")
+    start.add_argument(
+        "--tenants",
+        type=_natural,
+        default=0,
+        metavar="N",
+        help="organizations tenant-1 to tenant-N of a new sandbox, each with its running tenant (default 0)",
+    )
+    start.add_argument(
+        "--environment",
+        dest="environments",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME...]",
+        help="host these environments side by side in a new sandbox, under the names that the stack NAME's file has; may be "
+        "repeated (default: one, that of the stack sandbox)",
+    )
+    start.add_argument(
+        "--stacks", type=Path, default=_ROOT / "stacks", metavar="FOLDER", help="where the stacks' files are"
+    )
+    start.add_argument(
+        "--light", action="store_true", help="environments that cost little, for many: see environments.py"
+    )
+    start.add_argument("--rate-limits", action="store_true", help=SETTINGS["rate_limits"].description)
+    for option, setting in _OPTIONS.items():
+        unit = "N" if option == "--tenant-processes" else "SECONDS"
+        start.add_argument(option, dest=setting, metavar=unit, help=SETTINGS[setting].description)
+
+
+def _add_stacks(files: argparse.ArgumentParser) -> None:
+    files.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="what is there already is kept")
+    files.add_argument(
+        "--stacks", type=Path, default=_ROOT / "stacks", metavar="FOLDER", help="where the stacks' files are otherwise"
+    )
+    files.add_argument(
+        "--environment", dest="environments", action="append", default=[], metavar="NAME", help="only it"
+    )
+    files.add_argument(
+        "--rotate", action="append", default=[], metavar="SECRET", help="only these secrets, at generation 1"
+    )
+
+
 def _add_directory(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument("--dir", type=Path, required=required, metavar="DIR", help="the sandbox's folder")
 
@@ -216,7 +228,8 @@ def _start(options: argparse.Namespace) -> int:
     if _running(directory) is not None:
         return _already_running(directory)
     if options.detach:
-        return _start_detached(directory)
+        listed = sum(each.count(",") + 1 for each in options.environments)
+        return _start_detached(directory, START_TIMEOUT + listed * ENVIRONMENT_TIMEOUT)
     settings = {name: getattr(options, name) for name in _OPTIONS.values() if getattr(options, name) is not None}
     if options.rate_limits:
         settings["rate_limits"] = "1"
@@ -235,7 +248,7 @@ def _start(options: argparse.Namespace) -> int:
 
 def _already_running(directory: Path) -> int:
     try:
-        unhealthy = _await_ready(directory, None)
+        unhealthy = _await_ready(directory, None, START_TIMEOUT)
     except SandboxError as error:
         sys.stderr.write(f"A sandbox runs in {directory} already, but not well. {error}\n")
         return 1
@@ -246,7 +259,7 @@ def _already_running(directory: Path) -> int:
     return 0
 
 
-def _start_detached(directory: Path) -> int:
+def _start_detached(directory: Path, patience: float) -> int:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = directory / "sandbox.log"
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
@@ -263,7 +276,7 @@ def _start_detached(directory: Path) -> int:
             start_new_session=True,
         )
     try:
-        unhealthy = _await_ready(directory, process)
+        unhealthy = _await_ready(directory, process, patience)
     except BaseException as error:
         # Whatever happened, nobody but us knows of it: it must not stay behind.
         _end(psutil.Process(process.pid) if process.poll() is None else None)
@@ -275,7 +288,7 @@ def _start_detached(directory: Path) -> int:
         raise SandboxError(said or str(error)) from error
     if unhealthy:
         sys.stderr.write(
-            f"The sandbox in {directory} runs, but these machines are not healthy after {START_TIMEOUT:.0f} s: "
+            f"The sandbox in {directory} runs, but these machines are not healthy after {patience:.0f} s: "
             f"{', '.join(unhealthy)}. See `python -m sandbox inspect --dir {directory}`.\n"
         )
         return 1
@@ -290,12 +303,12 @@ def _start_detached(directory: Path) -> int:
     return 0
 
 
-def _await_ready(directory: Path, process: subprocess.Popen[bytes] | None) -> list[str]:
+def _await_ready(directory: Path, process: subprocess.Popen[bytes] | None, patience: float) -> list[str]:
     """Wait until the server is ready; return the machines that are unhealthy when the time is over.
 
     Raises `SandboxError` if the process ends or never answers.
     """
-    deadline, pause = time.monotonic() + START_TIMEOUT, 0.02
+    deadline, pause = time.monotonic() + patience, 0.02
     state: dict[str, Any] | None = None
     while time.monotonic() < deadline:
         if process is not None and process.poll() is not None:
@@ -308,7 +321,7 @@ def _await_ready(directory: Path, process: subprocess.Popen[bytes] | None) -> li
                 pause = min(0.02 + 0.005 * len(state["unhealthy"]), 0.25)
         time.sleep(pause)
     if state is None:
-        raise SandboxError(f"The server did not answer within {START_TIMEOUT:.0f} s.")
+        raise SandboxError(f"The server did not answer within {patience:.0f} s.")
     return [str(name) for name in state["unhealthy"]] or ["the server"]
 
 
@@ -461,7 +474,9 @@ def _stacks(options: argparse.Namespace) -> int:
 
     with contextlib.closing(World(options.dir, create=False)) as world:
         chosen = stack_files.of(world, options.environments)
-        stack_files.write(world, chosen, options.to, passphrase=PASSPHRASE, rotated=options.rotate)
+        stack_files.write(
+            world, chosen, options.to, passphrase=PASSPHRASE, stacks=options.stacks, rotated=options.rotate
+        )
     return 0
 
 

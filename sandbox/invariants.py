@@ -104,10 +104,8 @@ class Checker:
 
     def look(self, *, tenants: bool = True) -> None:
         """Look once. Without `tenants` their machines are left out: there may be a thousand, and requests should not wait for that."""
-        found = [
-            *_too_many(self._world.credentials.all()),
-            *self._broken(_held(self._world, tenants=tenants)),
-        ]
+        issued = self._world.credentials.all()
+        found = [*_too_many(issued), *self._broken(_held(self._world, tenants=tenants), issued)]
         for violation in found:
             if violation not in self._seen:
                 self._seen.add(violation)
@@ -118,11 +116,9 @@ class Checker:
                         (timestamp(self._world.now()), invariant, what),
                     )
 
-    def _broken(self, held: Iterable[Held]) -> Iterator[tuple[str, str]]:
-        credentials: dict[tuple[str, str], Credential] = {
-            (each.provider, each.shown_sha256): each for each in self._world.credentials.all()
-        }
-        now, redis_takes = self._world.now(), self._passwords_of_redis()
+    def _broken(self, held: Iterable[Held], issued: Iterable[Credential]) -> Iterator[tuple[str, str]]:
+        credentials = {(each.provider, each.shown_sha256): each for each in issued}
+        now, redis_takes, verifiers = self._world.now(), self._passwords_of_redis(), self._passwords_of_postgres()
         for each in held:
             if each.name in PROVIDERS:
                 provider = PROVIDERS[each.name]
@@ -134,7 +130,9 @@ class Checker:
                     if credential.revoked_at is not None:
                         yield HELD, f"{which} of {provider} is revoked, and is {each.name} of {each.place}"
             elif each.name == DATABASE_URL:
-                works, which, provider = self._database_accepts(each.value), _user(each.value), "PostgreSQL"
+                # A server that does not answer refuses nobody.
+                works = verifiers is None or _database_accepts(verifiers, each.value)
+                which, provider = _user(each.value), "PostgreSQL"
             elif each.name in REDIS_URLS:
                 works, which, provider = _redis_login(each.value) in redis_takes, _user(each.value), "Redis"
             else:
@@ -142,8 +140,8 @@ class Checker:
             if each.consumer and not works:
                 yield WORKS, f"{each.name} of {each.place} is refused by {provider}: {which}"
 
-    def _database_accepts(self, url: str) -> bool:
-        """Whether the server takes role and password. Asked anew only when roles may have changed."""
+    def _passwords_of_postgres(self) -> Mapping[str, str] | None:
+        """What the server keeps of each role's password; None if it does not answer. Asked anew only when roles may have changed."""
         roles = self._world.database.execute("SELECT name, branch, updated_at FROM neon_roles").fetchall()
         pending = self._world.database.execute("SELECT count(*), max(id) FROM neon_changes").fetchone()
         stamp = ([tuple(row) for row in roles], tuple(pending))
@@ -154,10 +152,9 @@ class Checker:
                     query = "SELECT rolname, rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL"
                     verifiers = {str(name): str(kept) for name, kept in connection.execute(query)}
             except connections.Error:
-                return True  # a server that does not answer refuses nobody
+                return None
             self._verifiers = (stamp, verifiers)
-        parts = urlsplit(url)
-        return _fits(unquote(parts.password or ""), verifiers.get(unquote(parts.username or ""), ""))
+        return verifiers
 
     def _passwords_of_redis(self) -> set[tuple[int, str, str]]:
         """Every user that is on, with its server's port and the SHA-256 of each of its passwords.
@@ -231,6 +228,12 @@ def _redis_login(url: str) -> tuple[int, str, str]:
 
 def _user(url: str) -> str:
     return f"user {unquote(urlsplit(url).username or '') or acl.DEFAULT}"
+
+
+def _database_accepts(verifiers: Mapping[str, str], url: str) -> bool:
+    """Whether the server takes role and password."""
+    parts = urlsplit(url)
+    return _fits(unquote(parts.password or ""), verifiers.get(unquote(parts.username or ""), ""))
 
 
 @functools.lru_cache(maxsize=4096)

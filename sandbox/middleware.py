@@ -23,7 +23,7 @@ from sandbox import faults
 from sandbox.faults import Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from starlette.applications import Starlette
     from starlette.types import Message, Receive, Scope, Send
@@ -38,8 +38,12 @@ _REFUSAL: Final = "sandbox.refusal"
 _CHALLENGE: Final = "sandbox.challenge"
 _CONVERTOR: Final = re.compile(r":[a-z]+(?=})")
 """How Starlette writes `{repository:path}`."""
+_NAMING: Final = frozenset({"id", "name", "slug", "app", "appId", "app_id", "appName", "organizationId"})
+"""Variables of GraphQL requests that name something. What others hold may be secret."""
 _REFUSED: Final = frozenset({401, 403})
 _READS: Final = frozenset({"GET", "HEAD"})
+_NO_API: Final = frozenset({"control-plane", "tenant"})
+"""What the setting `api_latency` is not about."""
 
 
 class _Connection(Protocol):
@@ -89,10 +93,12 @@ class Observation:
             return
         provider, method = self._provider(scope["path"]), scope["method"]
         target, template = scope["path"], self._template(scope)
+        # Upstash takes tokens in the query, too.
+        about = "" if provider == "upstash" else scope["query_string"].decode("latin-1")
         if method == "POST" and scope["path"] == "/graphql":
             body = await _body(receive)
             receive = _replay(body, receive)
-            fields = root_fields(body)
+            fields, about = root_fields(body), named(body)
             target, template = f"{target} {fields}", f"{template} {fields}"
         elif method == "POST" and provider == "upstash" and scope["path"] == "/":
             body = await _body(receive)
@@ -101,10 +107,19 @@ class Observation:
         consumer = Headers(scope=scope).get(CONSUMER_HEADER)
         app = self._apps.get((scope.get("server") or ("", 0))[1])
         number = self._world.record_request(
-            provider, method, target=target, path_template=template, consumer=consumer, app=app
+            provider,
+            method,
+            target=target,
+            path_template=template,
+            consumer=consumer,
+            agent=Headers(scope=scope).get("user-agent"),
+            app=app,
+            about=about,
         )
         send = self._noting(number, send)
         fault = faults.strike(self._world, provider=provider, method=method, target=target, consumer=consumer)
+        if provider not in _NO_API and (latency := self._world.number("api_latency")):
+            await asyncio.sleep(latency)
         if fault is None:
             await self._observed(scope, receive, send, f"{provider} {method} {target}")
         else:
@@ -183,6 +198,26 @@ def root_fields(body: bytes) -> str:
         selections = ()
     names = [selection.name.value for selection in selections if isinstance(selection, graphql.FieldNode)]
     return ",".join(names) or "(invalid)"
+
+
+def named(body: bytes) -> str:
+    """Return what a GraphQL request's variables name, comma-separated: the values of `_NAMING` among them, and no others."""
+
+    def values(variable: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
+        if isinstance(variable, list):
+            for each in variable:
+                yield from values(each)
+        elif isinstance(variable, dict):
+            for key, each in variable.items():
+                if key in _NAMING and isinstance(each, str):
+                    yield each
+                else:
+                    yield from values(each)
+
+    try:
+        return ",".join(values(json.loads(body).get("variables")))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def command(body: bytes) -> str:

@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import psutil
 
+from sandbox import environments
 from sandbox.world import HOST, SandboxError
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ ROLE_GROUP: Final = "neon_superuser"
 """What every role that Neon's API makes is a member of (Neon documentation, "Manage roles")."""
 FIRST_DATABASE: Final = "neondb"
 RESERVED_ROLES: Final = frozenset({ADMINISTRATOR, ROLE_GROUP, "public", "none"})
+CONNECTIONS: Final = 80
+CONNECTIONS_OF_ANOTHER: Final = 10
+"""How many more each further environment makes it: its control plane keeps up to eight."""
 START_TIMEOUT: Final = 30.0
 """Seconds, for a recovery on a busy machine; an ordinary start takes a fiftieth of one."""
 STOP_TIMEOUT: Final = 15.0
@@ -96,7 +100,6 @@ _HBA: Final = f"host all all {HOST}/32 scram-sha-256\n"
 _SETTINGS: Final = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
-    "max_connections": "80",
     "password_encryption": "scram-sha-256",
     # As little memory and as few processes as it goes: dozens run side by side in tests.
     "shared_buffers": "16MB",
@@ -301,7 +304,8 @@ class Postgres:
         data, log = folder / "data", folder / "postgres.log"
         # Its process has ended (`end_stale`); PostgreSQL would take any other process of that id for it.
         (data / "postmaster.pid").unlink(missing_ok=True)
-        settings = {**_SETTINGS, "port": str(self._world.port(SERVICE))}
+        connections = CONNECTIONS + CONNECTIONS_OF_ANOTHER * (len(environments.of(self._world)) - 1)
+        settings = {**_SETTINGS, "port": str(self._world.port(SERVICE)), "max_connections": str(connections)}
         # Written anew each time, into the file that is there: it stays its owner's.
         (data / "postgresql.conf").write_text("".join(f"{name} = '{value}'\n" for name, value in settings.items()))
         server = [str(binaries / "postgres"), "-D", str(data)]

@@ -29,7 +29,7 @@ def application(world: World) -> Starlette:
 
     async def failures(request: Request) -> Response:
         app = request.headers.get(CONSUMER_HEADER, "").partition("/")[0]
-        return JSONResponse({**switches.document(world, app), "key_encoding": world.text(switches.KEY_ENCODING)})
+        return JSONResponse(switches.told(world, app))
 
     async def breakage(request: Request) -> Response:
         consumer = request.headers.get(CONSUMER_HEADER, "unknown")

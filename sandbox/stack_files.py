@@ -2,7 +2,8 @@
 
 What environments share comes from `python -m sandbox env`; what each has of its own cannot, where one command works on
 several stacks. So it stands in each stack's file: the base URL of its control plane, its names, and, encrypted as the engine
-does it, its operator credentials. A file that is there already is the beginning: what it says stays, but for those.
+does it, its operator credentials. What a stack's file says already, in the folder or else among the program's own, stays, but
+for those.
 
 Encryption as in Pulumi's passphrase secrets provider (pulumi/pulumi, sdk/go/common/resource/config/crypt.go): the key is
 PBKDF2-SHA256 of the passphrase with a million rounds; a value is `v1:NONCE:CIPHERTEXT` with AES-256-GCM, and the salt
@@ -61,7 +62,13 @@ class Cipher:
 
 
 def write(
-    world: World, chosen: Iterable[Environment], folder: Path, *, passphrase: str, rotated: Sequence[str] = ()
+    world: World,
+    chosen: Iterable[Environment],
+    folder: Path,
+    *,
+    passphrase: str,
+    stacks: Path | None = None,
+    rotated: Sequence[str] = (),
 ) -> list[Path]:
     """Write the files of environments into a folder and return them.
 
@@ -70,6 +77,7 @@ def write(
         chosen: The environments.
         folder: What is there already of their files is kept as far as it can be.
         passphrase: What the values are encrypted with.
+        stacks: Where the files of stacks are that the folder has none of.
         rotated: The secrets to rotate, from generation 1 on; none for what the file says, or else `ROTATED`.
 
     Raises:
@@ -80,7 +88,8 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     for environment in chosen:
         file = folder / f"Pulumi.{environment.name}.yaml"
-        document: dict[str, Any] = (yaml.safe_load(file.read_text()) or {}) if file.exists() else {}
+        known = file if file.exists() or stacks is None else stacks / file.name
+        document: dict[str, Any] = (yaml.safe_load(known.read_text()) or {}) if known.exists() else {}
         config: dict[str, Any] = document.get("config") or {}
         ours = {f"{PREFIX}:{key}" for key in SECRETS}
         lost = [key for key, value in config.items() if key not in ours and _encrypted(value)]

@@ -14,7 +14,7 @@ make tenants ill are in `illness.py`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sandbox import environments, illness
 from sandbox.fly import apps
@@ -63,8 +63,12 @@ def _target(world: World, value: str) -> tuple[str, str]:
     return app or environments.of(world)[0].app, secret
 
 
-def document(world: World, app: str) -> dict[str, dict[str, str]]:
-    """Return what a control plane asks at boot: by switch, the secret's name and the old value's SHA-256."""
+def told(world: World, app: str) -> dict[str, Any]:
+    """Return what a control plane is told at boot: by switch, the secret's name and the old value's SHA-256; `key_encoding`."""
+    return {**_document(world, app), "key_encoding": world.text(KEY_ENCODING)}
+
+
+def _document(world: World, app: str) -> dict[str, dict[str, str]]:
     found = {switch: _target(world, world.text(switch)) for switch in SWITCHES if world.text(switch)}
     return {
         switch.partition(".")[2]: {"name": secret, "old_sha256": world.kept(f"{switch}.old") or ""}

@@ -84,6 +84,9 @@ class Setting:
 SETTINGS: Final[dict[str, Setting]] = {
     "revocation_delay": Setting(default=0.0, description="seconds until a revocation bites"),
     "boot_time": Setting(default=0.0, description="seconds that a machine needs to boot, on top of its process's own"),
+    "api_latency": Setting(
+        default=0.0, description="seconds that every provider takes to answer, on top; not control planes and tenants"
+    ),
     "check_interval": Setting(default=1.0, description="seconds between two health checks of a machine"),
     "secrets_lag": Setting(default=0.0, description="seconds until written secrets can be booted with (412 before)"),
     "rate_limits": Setting(
@@ -98,17 +101,19 @@ SETTINGS: Final[dict[str, Setting]] = {
         default=50.0, description="tenants that are processes of their own; those that boot beyond run in the sandbox's"
     ),
     "tenant.unhealthy": Setting(
-        default="", description="SLUG,SLUG: the tenants of these organizations fail their check now"
+        default="", description="SLUG,SLUG (or APP/SLUG): the tenants of these organizations fail their check now"
     ),
     "tenant.unhealthy_on_new": Setting(
         default="",
         description="NAME:SLUG,SLUG: these tenants fail their check once booted with another value of NAME than now",
     ),
     "control_plane.unhealthy_on_new": Setting(
-        default="", description="NAME: control planes booted with another value of NAME than now fail their check"
+        default="",
+        description="NAME (or APP/NAME): control planes booted with another value of NAME than now fail their check",
     ),
     "control_plane.crash_on_new": Setting(
-        default="", description="NAME: control planes booted with another value of NAME than now exit at boot"
+        default="",
+        description="NAME (or APP/NAME): control planes booted with another value of NAME than now exit at boot",
     ),
 }
 
@@ -339,14 +344,14 @@ class World:
                 (
                     "CREATE TABLE IF NOT EXISTS request_log (number INTEGER PRIMARY KEY, at TEXT NOT NULL, provider TEXT NOT NULL,"
                     " method TEXT NOT NULL, target TEXT NOT NULL, template TEXT NOT NULL, consumer TEXT, status INTEGER,"
-                    " app TEXT)"
+                    " agent TEXT, answered_at TEXT, app TEXT, about TEXT)"
                 ),
                 "CREATE TABLE IF NOT EXISTS breakages (at TEXT NOT NULL, consumer TEXT NOT NULL, what TEXT NOT NULL)",
             ):
                 self.database.execute(statement)
             columns = {row["name"] for row in self.database.execute("PRAGMA table_info(request_log)")}
-            if "app" not in columns:  # made by an earlier version
-                self.database.execute("ALTER TABLE request_log ADD COLUMN app TEXT")
+            for column in {"app", "about"} - columns:  # made by an earlier version
+                self.database.execute(f"ALTER TABLE request_log ADD COLUMN {column} TEXT")
         self.credentials = Credentials(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._components: dict[Any, Any] = {}
@@ -436,7 +441,9 @@ class World:
         target: str,
         path_template: str,
         consumer: str | None = None,
+        agent: str | None = None,
         app: str | None = None,
+        about: str = "",
     ) -> int:
         """Count a request under `<provider> <METHOD> <path template>`, and note it. The middleware does this for every service.
 
@@ -446,7 +453,9 @@ class World:
             target: The path, without its query; of GraphQL with the root fields behind it.
             path_template: The path with names for its variable parts.
             consumer: Which consumer made it; None for anybody else, above all the operator.
+            agent: What it says of itself in `User-Agent`.
             app: Which Fly app it is handed to, of a request to Fly's proxy: only the port tells.
+            about: What it names besides its path: its query, or of GraphQL the names and ids among its variables.
 
         Returns:
             Its number, for `record_status`.
@@ -458,17 +467,20 @@ class World:
             )
             row = self.database.execute(
                 """
-                INSERT INTO request_log (at, provider, method, target, template, consumer, app)
-                VALUES (?, ?, ?, ?, ?, ?, ?)
+                INSERT INTO request_log (at, provider, method, target, template, consumer, agent, app, about)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
-                (timestamp(self.now()), provider, method, target, path_template, consumer, app),
+                (timestamp(self.now()), provider, method, target, path_template, consumer, agent, app, about),
             )
         return int(row.lastrowid or 0)
 
     def record_status(self, number: int, status: int) -> None:
         """Note how a request was answered."""
         with self.database:
-            self.database.execute("UPDATE request_log SET status = ? WHERE number = ?", (status, number))
+            self.database.execute(
+                "UPDATE request_log SET status = ?, answered_at = ? WHERE number = ?",
+                (status, timestamp(self.now()), number),
+            )
 
     def request_log(self, *, after: int = 0) -> list[dict[str, Any]]:
         """Return the requests whose number is above `after`, oldest first.

@@ -22,7 +22,7 @@ from components.encryption.reencryption import KnownKeys
 from components.encryption.rows import Cipher, Database, OrgInstances, Survey
 from components.errors import RefusedError
 from components.fly.client import FlyClient, Machine
-from components.fly.rollout import HEALTHY_POLLS, POLL_SECONDS, batches, should_run
+from components.fly.rollout import HEALTH_POLL_SECONDS, HEALTHY_POLLS, batches, should_run
 from components.given import GivenValues
 
 SECRET = "SECRETS_ENCRYPTION_KEY"  # noqa: S105 - a name
@@ -33,8 +33,8 @@ WRITE_FACTOR = 4.0
 # Where no machine has shown how long it takes.
 RESTART_SECONDS = 10.0
 CHECK_SECONDS = 15.0
-# What a rollout adds per batch: it looks once a second, and believes the second healthy look.
-POLLING_SECONDS = (HEALTHY_POLLS - 0.5) * POLL_SECONDS
+# What a rollout adds per batch: it looks now and then, and believes the second healthy look.
+POLLING_SECONDS = (HEALTHY_POLLS - 0.5) * HEALTH_POLL_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ class Attempt:
 
     Attributes:
         app: Its app.
-        values: The secrets that are written. Secret.
+        values: The secrets that are written, None for one that is unset. Secret.
         previous: Those before, as far as they are known. Secret.
         dead: The names of those whose value before is dead.
         held_before: The names of the secrets that the app had.
@@ -31,7 +31,7 @@ class Attempt:
     """
 
     app: str
-    values: Mapping[str, str] = field(repr=False)
+    values: Mapping[str, str | None] = field(repr=False)
     previous: Mapping[str, str] = field(default_factory=dict, repr=False)
     dead: frozenset[str] = frozenset()
     held_before: frozenset[str] = frozenset()
@@ -47,7 +47,9 @@ class Attempt:
     @property
     def names(self) -> str:
         """The names of the secrets."""
-        return ", ".join(sorted(self.values))
+        return ", ".join(
+            name if self.values[name] is not None else f"{name} (to be unset)" for name in sorted(self.values)
+        )
 
     @property
     def restored(self) -> dict[str, str | None]:
@@ -62,6 +64,16 @@ class Attempt:
     def unknown(self) -> list[str]:
         """The names of those that somebody set by hand: Fly shows no values, so there is nothing to go back to."""
         return sorted(self.values.keys() - self.restored.keys() - self.dead)
+
+    @property
+    def has_values(self) -> bool:
+        """Whether there is a new value among what is written; else secrets are unset only."""
+        return any(value is not None for value in self.values.values())
+
+    @property
+    def become(self) -> str:
+        """What the values have been made."""
+        return "the new value" if self.has_values else "unset"
 
     @property
     def not_moved(self) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from components.clock import utc_now
 from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolicy, failure_with, json_body
 from components.keyring import Issued, Minted, is_live
 from components.operator_credentials import endpoint
@@ -527,7 +528,7 @@ class FlyClient:
                 policy=REPEATABLE,
             )["app"]
             page = (owner if profile == "deploy" else owner["organization"])["limitedAccessTokens"]
-            now = datetime.now(UTC)
+            now = utc_now()
             tokens.extend(
                 Issued(
                     credential_id=node["id"],

@@ -11,6 +11,7 @@ The dotted names of this module and its class are kept in the state of every sta
 | counter back to the verified generation | update: brings its value back |
 | value changed by hand | update: writes again |
 | secret no longer managed | update: nothing |
+| secret decommissioned | update: unsets it, rolls out, or rolls back; `rollout: staged`: nothing |
 | settings of the rollout, of rows or of ways back changed | nothing |
 | delete | nothing: the app keeps its secrets |
 """
@@ -18,13 +19,14 @@ The dotted names of this module and its class are kept in the state of every sta
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
 from components import operator_credentials
 from components.clock import now
-from components.dynamic_provider import Properties, Provider, integer, same
+from components.dynamic_provider import Properties, Provider, asked, integer, looking_at, same
 from components.fly.client import FlyClient
 from components.fly.rollout import (
     Delivery,
@@ -43,24 +45,34 @@ class AppSecretsProvider(Provider):
     """The managed secrets of one Fly app: one write and one rolling restart, however many change."""
 
     def create(self, props: Properties) -> CreateResult:
-        return CreateResult(props["app"], self._deliver(props, olds={}, changed=_values(props)))
+        changed = {**_values(props), **dict.fromkeys(_to_unset({}, props))}
+        return CreateResult(props["app"], self._deliver(props, olds={}, changed=changed))
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
-        staged = _olds.get("staged") or {}
-        waiting = self._waiting(_olds)
-        rolls_out = bool(waiting) and not _is_staged(_news)
-        return DiffResult(
-            changes=rolls_out
-            or len(waiting) < len(staged)
-            or _olds["names"] != _news["names"]
-            or bool(self._changed(_olds, _news))
+        changed = (
+            _olds["names"] != _news["names"]
+            or bool(_to_unset(_olds, _news))
+            # One that is no longer named is forgotten.
+            or not set(_olds.get("gone") or ()) <= set(_news.get("unset") or ())
+            or not all(same(_olds.get(name), _news[name]) for name in _news["names"])
         )
+        with looking_at(_news["app"]):
+            return DiffResult(changes=changed or asked(partial(self._drifted, _olds, _news)))
+
+    def _drifted(self, olds: Properties, news: Properties) -> bool:
+        """Whether there is something to do although the values are those of the last delivery."""
+        waiting = self._waiting(olds)
+        rolls_out = bool(waiting) and not _is_staged(news)
+        return rolls_out or len(waiting) < len(olds.get("staged") or {}) or bool(self._changed(olds, news))
 
     def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
-        changed = {*self._changed(_olds, _news)}
-        if not _is_staged(_news):
-            changed |= self._waiting(_olds).keys() & set(_news["names"])
-        return UpdateResult(self._deliver(_news, olds=_olds, changed={name: _news[name] for name in sorted(changed)}))
+        with looking_at(_news["app"]):
+            changed = {*self._changed(_olds, _news)}
+            if not _is_staged(_news):
+                changed |= self._waiting(_olds).keys() & set(_news["names"])
+        written: dict[str, str | None] = {name: _news[name] for name in sorted(changed)}
+        written |= dict.fromkeys(_to_unset(_olds, _news))
+        return UpdateResult(self._deliver(_news, olds=_olds, changed=written))
 
     def _changed(self, olds: Properties, news: Properties) -> list[str]:
         """The managed secrets to write: those with another value, and those of `to_write_again`."""
@@ -92,21 +104,24 @@ class AppSecretsProvider(Provider):
         )
         return {name: staged[name] for name in waiting}
 
-    def _deliver(self, props: Properties, *, olds: Properties, changed: Mapping[str, str]) -> Properties:
+    def _deliver(self, props: Properties, *, olds: Properties, changed: Mapping[str, str | None]) -> Properties:
         finished = integer(olds.get("version") or 0)
         delivery = Delivery(version=finished, digests={}, machines=())
-        waiting = self._waiting(olds)
+        with looking_at(props["app"]):
+            waiting = self._waiting(olds)
         # What machines run with: the way back.
         previous = {**_values(olds), **{name: entry["before"] for name, entry in waiting.items()}}
         previous = {name: value for name, value in previous.items() if value}
         if changed:
             rollout = Rollout(self._client(), props["app"], _policy(props["policy"]), report=_report)
             if _is_staged(props):
-                delivery = replace(rollout.stage(changed), version=finished)
+                staged_values = {name: value for name, value in changed.items() if value is not None}
+                delivery = replace(rollout.stage(staged_values), version=finished)
                 staged = {name: {"before": previous.get(name, ""), "at": delivery.written_at[name]} for name in changed}
                 waiting = {**waiting, **staged}
             else:
-                companions = self._companions(props, changed, previous)
+                values = {name: value for name, value in changed.items() if value is not None}
+                companions = self._companions(props, values, previous)
                 for name, companion in companions.items():
                     if companion.key_before:
                         previous.setdefault(name, companion.key_before)
@@ -123,6 +138,7 @@ class AppSecretsProvider(Provider):
             "version": str(delivery.version),
             "digests": {name: {**(olds.get("digests") or {}), **delivery.digests}[name] for name in props["names"]},
             "staged": {name: entry for name, entry in waiting.items() if name in props["names"]},
+            "gone": sorted(({*(olds.get("gone") or ())} & {*(props.get("unset") or ())}) | {*_to_unset(olds, props)}),
             "delivered_at": {
                 name: moment
                 for name, moment in {**(olds.get("delivered_at") or {}), **dict.fromkeys(changed, now())}.items()
@@ -195,6 +211,13 @@ def _report(line: str) -> None:
 
 def _values(props: Properties) -> dict[str, str]:
     return {name: props[name] for name in props.get("names") or ()}
+
+
+def _to_unset(olds: Properties, news: Properties) -> list[str]:
+    """The secrets that are to be unset and have not been yet. Not where nothing restarts: machines would go on with the values."""
+    return (
+        [] if _is_staged(news) else [name for name in news.get("unset") or () if name not in (olds.get("gone") or ())]
+    )
 
 
 def _is_staged(props: Properties) -> bool:

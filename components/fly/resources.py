@@ -21,11 +21,14 @@ class AppSecrets(Resource, module="fly", name="AppSecrets"):
         rows: By the name of a secret, what is encrypted with it and changes together with the machines: `settings` of
             `components.secret.EncryptedRows`, and `keys_before`, every other key that it may be encrypted with. Secret.
         without_way_back: The names of secrets whose value before dies when a new one is minted.
+        unset: The names of secrets that the app is to do without.
 
     Attributes:
+        gone: Of those, the ones that no machine runs with any more. Not there where an older version of this program delivered.
         delivered_at: When each secret got its present value, RFC 3339. Not there where an older version of this program delivered.
     """
 
+    gone: pulumi.Output[list[str] | None]
     delivered_at: pulumi.Output[dict[str, str] | None]
 
     def __init__(
@@ -37,6 +40,7 @@ class AppSecrets(Resource, module="fly", name="AppSecrets"):
         *,
         rows: Mapping[str, Mapping[str, Any]] | None = None,
         without_way_back: Sequence[str] = (),
+        unset: Sequence[str] = (),
     ) -> None:
         properties = {
             "app": app,
@@ -49,6 +53,8 @@ class AppSecrets(Resource, module="fly", name="AppSecrets"):
             },
             "rows": dict(rows or {}),
             "without_way_back": sorted(without_way_back),
+            "unset": sorted(unset),
+            "gone": None,
             "version": None,
             "digests": None,
             "staged": None,

@@ -28,7 +28,9 @@ from components.http import ApiError
 STAMP = "rotation_secrets_version"
 LEASE_SECONDS = 30  # a killed rollout holds up the next one no longer than this
 LEASE_RENEWAL = 7.0  # seconds; several renewals may fail before the lease is lost
-POLL_SECONDS = 1.0  # "Get Machine": 5 requests a second (Fly, "Working with the Machines API", rate limits)
+# Fly's rate limits ("Working with the Machines API"): one request a second for each action and machine, but "Get Machine" 5.
+POLL_SECONDS = 1.0
+HEALTH_POLL_SECONDS = 0.5
 HEALTHY_POLLS = 2  # polls in a row that must be healthy
 CRASH_LOOP_RESTARTS = 2
 LAUNCHED = frozenset({"started", "starting", "creating", "created", "restarting", "updating", "replacing"})
@@ -418,7 +420,7 @@ class MachineUpdate:
             healthy_polls = 0 if reason else healthy_polls + 1
             if healthy_polls >= HEALTHY_POLLS:
                 return
-            time.sleep(POLL_SECONDS)
+            time.sleep(HEALTH_POLL_SECONDS)
         raise MachineFailedError(updated.machine_id, reason or "it did not stay healthy")
 
 
@@ -447,7 +449,7 @@ class Rollout:
 
     def deliver(
         self,
-        values: Mapping[str, str],
+        values: Mapping[str, str | None],
         *,
         previous: Mapping[str, str],
         finished_version: int,
@@ -457,7 +459,7 @@ class Rollout:
         """Writes `values` and restarts every machine with them.
 
         Args:
-            values: The secrets to write, by name.
+            values: The secrets to write, by name; None unsets one.
             previous: The values before, as far as they are known: what a failed rollout brings back.
             finished_version: The secrets version of the last rollout that finished, 0 for none.
             without_way_back: Names whose value before died when the new one was minted: it is never brought back.
@@ -499,12 +501,12 @@ class Rollout:
             raise self._roll_back(error, attempt) from error
         for companion in companions:
             _finish(companion, attempt)
-        digests = written.digests
-        if not digests.keys() >= values.keys():
+        digests, held = written.digests, [name for name, value in values.items() if value is not None]
+        if not digests.keys() >= set(held):
             digests = {name: secret.digest for name, secret in self._client.list_secrets(self._app).items()}
         return Delivery(
             version=written.version,
-            digests={name: digests[name] for name in values},
+            digests={name: digests[name] for name in held},
             machines=tuple(machine.machine_id for machine in machines),
         )
 
@@ -646,7 +648,9 @@ class Rollout:
         return OperatorError(
             what,
             state=f"{attempt.as_before} {attempt.old_values}",
-            next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential, without minting again.",
+            next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential, without minting again."
+            if attempt.has_values
+            else f"{attempt.app} cannot live without it: deploy a version that can, then `pulumi up`; or take it off `decommission`.",
             contact=error.contact,
         )
 
@@ -662,13 +666,16 @@ class Rollout:
                 companions, contact = state_of(second), second.contact or contact
         if attempt.unknown:
             reason = f"the hand-made one before it cannot be read back from Fly; {attempt.who_runs_with_what}"
-            state = f"{', '.join(attempt.unknown)} of {self._app} is already the new value and {reason}"
+            state = f"{', '.join(attempt.unknown)} of {self._app} is already {attempt.become} and {reason}"
         else:
             state = f"{attempt.names} of {self._app} is the new value, and nothing was brought back; {attempt.who_runs_with_what}"
         return OperatorError(
             what,
             state=f"{companions}{state} {attempt.old_values}",
-            next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential.",
+            next_step="mend what made the machine fail, then `pulumi up`: it goes on with the same credential."
+            if attempt.has_values
+            else "set it again by hand (`fly secrets set`) and take it off `decommission`; or deploy a version of "
+            f"{attempt.app} that can live without it, then `pulumi up`.",
             contact=contact,
         )
 

@@ -3,7 +3,6 @@
 Source: GitHub's REST API description, "Actions". The secrets themselves are written by pulumi-github.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from components.clock import utc_now
 from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, failure_with
 from components.operator_credentials import endpoint
 
@@ -32,7 +32,9 @@ def _failure(response: httpx.Response) -> Failure | None:
     if response.headers.get("x-ratelimit-remaining") == "0":
         reset = float(response.headers.get("x-ratelimit-reset", 0))
         return Failure(
-            status=httpx.codes.TOO_MANY_REQUESTS, reason=failure.reason, retry_after=max(0.0, reset - time.time())
+            status=httpx.codes.TOO_MANY_REQUESTS,
+            reason=failure.reason,
+            retry_after=max(0.0, reset - utc_now().timestamp()),
         )
     return failure
 
@@ -152,6 +154,19 @@ class GitHubClient:
             "GET", path, operation=f"read the metadata of secret {name} of {repository}", policy=REPEATABLE
         ).json()
         return datetime.fromisoformat(body["updated_at"])
+
+    def delete_secret(self, repository: str, name: str) -> None:
+        """Deletes an Actions secret. One that is not there is no error."""
+        try:
+            self._call(
+                "DELETE",
+                f"/repos/{repository}/actions/secrets/{name}",
+                operation=f"delete secret {name} of {repository}",
+                policy=REPEATABLE,
+            )
+        except ApiError as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise
 
     def dispatch(self, repository: str, workflow: str, *, ref: str) -> int | None:
         """Starts a workflow run and returns its id, or None where this GitHub does not say it.

@@ -115,7 +115,8 @@ class RolePasswords(Issuer):
         taken = {_role_of(each) for each in self._alive()}
         if taken and (idle := [role for role in ours if role in existing and role not in taken]):
             return idle[0]
-        return next(role for role in ours if role not in existing)
+        # Also none that is taken and not listed yet: it would be there already, and its password in use.
+        return next(role for role in ours if role not in existing and role not in taken)
 
     def issued(self) -> list[Issued]:
         """The passwords that the stack knows, and every other role of the branch under its own name."""
@@ -134,13 +135,14 @@ class RolePasswords(Issuer):
         return [*known, *(Issued(credential_id=role, name=role, live=role not in self._ended) for role in others)]
 
     def _alive(self) -> list[Credential]:
-        """Of what the stack knows, what is not over: the newest password of each role."""
+        """Of what the stack knows, what is not over: the newest password of each role.
+
+        The keyring has the newest first. Times say less: they are of the clocks of whoever minted.
+        """
         newest: dict[str, Credential] = {}
-        # The keyring has the current one first: among those of one second the newer counts.
-        oldest_first = self.keyring[::-1]
-        for each in sorted(oldest_first, key=lambda credential: credential.created_at):
+        for each in self.keyring:
             if each.generation >= self.keep_from:
-                newest[_role_of(each)] = each
+                newest.setdefault(_role_of(each), each)
         return list(newest.values())
 
     def revoke(self, credential_id: str) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from components.announcement import Announcement, Request
+from components.clock import now
 from components.errors import RefusedError
 from components.http import ApiError
 from components.issuer import Issuer
@@ -29,8 +29,8 @@ class SendingKeys(Issuer):
         found = self.client.domain_id(self.domain)
         if found is None:
             raise ApiError("Resend", f"mint key {name}", status=404, reason=f"the account has no domain {self.domain}")
-        now = datetime.now(UTC).replace(microsecond=0).isoformat()  # Resend's answer does not say when
-        return self.client.create_key(name=name, domain_id=found[0], created_at=now)
+        # Resend's answer does not say when.
+        return self.client.create_key(name=name, domain_id=found[0], created_at=now())
 
     def announce_mint(self, name: str) -> Announcement:
         """One request."""

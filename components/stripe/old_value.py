@@ -4,7 +4,7 @@ So the operator says it, and this reads what they said.
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from components.errors import RefusedError
 
@@ -14,11 +14,6 @@ SIGNING_SECRET_LIMIT = timedelta(hours=24)  # for an old signing secret ("Webhoo
 TOLERANCE = timedelta(minutes=5)
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
 EXAMPLE = "2026-11-24T09:30:00+00:00"
-
-
-def utc_now() -> datetime:
-    """The time, with its zone."""
-    return datetime.now(UTC)
 
 
 def config_key(secret: str) -> str:

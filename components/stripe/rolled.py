@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from components.announcement import Announcement
+from components.clock import utc_now
 from components.errors import RefusedError
 from components.given import GivenValues
-from components.stripe.old_value import moment, utc_now
+from components.stripe.old_value import moment
 
 
 @dataclass(frozen=True, kw_only=True)

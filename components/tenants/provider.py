@@ -20,7 +20,7 @@ from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
 from components import operator_credentials
 from components.control_plane.client import ControlPlaneClient
-from components.dynamic_provider import Properties, Provider, same
+from components.dynamic_provider import Properties, Provider, asked, looking_at, same
 from components.fly.client import FlyClient
 from components.fly.rollout import RolloutPolicy
 from components.operator_credentials import endpoint
@@ -36,7 +36,8 @@ class TenantMachinesProvider(Provider):
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
         changed = _olds["variables"] != _news["variables"] or _is_new(_olds, _news)
-        return DiffResult(changes=changed or bool(self._environments(_news).behind()))
+        with looking_at(_news["app"]):
+            return DiffResult(changes=changed or asked(lambda: bool(self._environments(_news).behind())))
 
     def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
         return UpdateResult(self._deliver(_news, unfinished=_is_new(_olds, _news)))

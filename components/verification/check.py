@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from components.clock import now
 from components.errors import OperatorError, help_line
-from components.http import ApiError
+from components.http import ApiError, purpose
 from components.secret import LEAKED
 
 SETTINGS_VARIABLE = "ROTATION_CHECK"
@@ -134,7 +135,8 @@ def run(verify: Callable[[Mapping[str, Any], Subject], None]) -> NoReturn:
     )
     about = f"{subject.secret} generation {subject.generation}"
     try:
-        verify(settings["settings"], subject)
+        with purpose(f"check {subject.secret}"):
+            verify(settings["settings"], subject)
     except (CheckFailedError, ApiError) as error:
         print(
             f"{about}: {error}\n"
@@ -147,7 +149,13 @@ def run(verify: Callable[[Mapping[str, Any], Subject], None]) -> NoReturn:
     except OperatorError as error:
         print(f"{about}: {error}", file=sys.stderr)
         sys.exit(1)
-    print(json.dumps({"generation": settings["generation"], "subject": settings["subject"], "verified_at": now()}))
+    # The record is for the stack's outputs, and for the stack that goes next: what was verified with what (`components.promotion`).
+    record = {"record": settings["record"]} if "record" in settings else {}
+    print(
+        json.dumps(
+            {"generation": settings["generation"], "subject": settings["subject"], "verified_at": now(), **record}
+        )
+    )
     sys.exit(0)
 
 
@@ -179,7 +187,7 @@ def together(checks: Mapping[str, Check]) -> None:
     failures: list[str] = []
     contacts: set[str] = set()
     with ThreadPoolExecutor(max_workers=len(checks)) as pool:
-        futures = {pool.submit(check): name for name, check in checks.items()}
+        futures = {pool.submit(copy_context().run, check): name for name, check in checks.items()}
         for future in as_completed(futures):
             try:
                 progress(f"{futures[future]}: {future.result()}")

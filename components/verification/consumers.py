@@ -4,13 +4,13 @@ A verification's own `Settings` extend those of here that have what it uses, and
 """
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from components import operator_credentials
 from components.announcement import Announcement, Request
+from components.clock import unix_time, utc_now
 from components.control_plane.client import ControlPlaneClient, Org
 from components.fly.client import FlyClient
 from components.fly.rollout import has_booted_since, health, should_run
@@ -66,7 +66,7 @@ def announce_org(kind: str, *, proof: str) -> Announcement:
 
 def outage(*, dead_since: str) -> str:
     """How long consumers had a dead value at most, where minting the new one has ended the one before: until now, when all work again."""
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(dead_since)).total_seconds()
+    seconds = (utc_now() - datetime.fromisoformat(dead_since)).total_seconds()
     return f"consumers had no working value for at most {seconds:.0f} s"
 
 
@@ -199,7 +199,7 @@ class DisposableOrgSettings(ControlPlaneSettings):
         """
         return DisposableOrg(
             control_plane=self.control_plane(),
-            slug=f"{kind}-{int(time.time())}",
+            slug=f"{kind}-{unix_time()}",
             leftovers=re.compile(rf"{re.escape(kind)}-\d{{10}}"),
             owner_user_id=self.owner_user_id,
             timeout=self.org_timeout,

@@ -6,9 +6,10 @@ failure that was logged before is no obstacle: an earlier verification may have 
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from components import operator_credentials
+from components.clock import utc_now
 from components.fly.client import FlyClient
 from components.resend.client import Email, ResendClient
 from components.verification.check import CheckFailedError, Deadline
@@ -44,8 +45,8 @@ class PurgeMail:
         Raises:
             CheckFailedError: The org could not be provisioned, the mail was not sent in time, or the app logged that it could not send it.
         """
-        start = datetime.now(UTC) - LOOK_BACK
         failures_before = self._failures()
+        start = utc_now() - LOOK_BACK
         self.org.use(lambda _org: None)
         slug = self.org.slug
         wanted = self.settings.subject.format(slug=slug)

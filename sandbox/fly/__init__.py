@@ -72,6 +72,7 @@ def inspect(world: World) -> dict[str, Any]:
                     "name": machine.name,
                     "state": machine.state,
                     "healthy": machine.healthy,
+                    "healthy_since": machine.healthy_since,
                     "instance_id": machine.instance_id,
                     "region": machine.region,
                     "env_sha256": {name: sha256(value) for name, value in sorted(machine.booted.items())},

@@ -60,7 +60,7 @@ def _organization(context: _Context, organization: Organization) -> dict[str, An
     def limited(_info: _Info, **_arguments: Any) -> list[dict[str, Any]]:  # noqa: ANN401
         if not context.caller.belongs_to(organization):
             return []
-        return [_token(context, t) for t in tokens.limited(context.world, organization=organization.slug)]
+        return [_token(context, t) for t in tokens.listed(context.world, organization=organization.slug)]
 
     def own_apps(_info: _Info, **_arguments: Any) -> list[dict[str, Any]]:  # noqa: ANN401
         return _reachable(context, organization.slug)
@@ -92,7 +92,7 @@ def _app(context: _Context, app: App) -> dict[str, Any]:
         return None if release is None else _release(release)
 
     def limited(_info: _Info, **_arguments: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-        return [_token(context, token) for token in tokens.limited(world, app=app.name)]
+        return [_token(context, token) for token in tokens.listed(world, app=app.name)]
 
     def all_machines(_info: _Info, **_arguments: Any) -> list[dict[str, Any]]:  # noqa: ANN401
         return [_machine(context, app, machine) for machine in machines.listing(world, app.name)]

@@ -1,8 +1,9 @@
-"""Light machines: tenants that run inside the sandbox's own process, each with its own environment, port and connection.
+"""Light machines: they run inside the sandbox's own process, each with its own environment, port and connections.
 
-What a tenant does is `processes/tenant.py`, the same as in a process of its own; here are its socket and what the
-supervisor knows of a process (`supervisor.Process`): it logs, ends on signals and exits with a status. What it waits for
-(Redis, PostgreSQL), it waits for in one of a few threads that all light machines share.
+What a tenant does is `processes/tenant.py`, and what a control plane does `processes/control_plane.py`, the same as in
+processes of their own; here are their sockets and what the supervisor knows of a process (`supervisor.Process`): it logs,
+ends on signals and exits with a status. What they wait for (Redis, PostgreSQL, other services), they wait for in one of a
+few threads that all light machines share: tenants some, and control planes others, because these wait for those.
 
 Deviations: it has no process id, a memory of its own or a standard input, and a signal that nothing handles ends it
 at once as the system would.
@@ -12,14 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from sandbox.processes.service import MAX_BODY, TIMEOUT
-from sandbox.processes.tenant import FatalError, Tenant
+from sandbox.processes import control_plane, service
+from sandbox.processes.service import MAX_BODY, TIMEOUT, FatalError
+from sandbox.processes.tenant import Tenant
+from sandbox.world import HOST
 
 if TYPE_CHECKING:
     import socket
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from sandbox.world import World
 
 THREADS: Final = 16
-"""Requests that wait at the same time; the others wait for them."""
+"""Requests of tenants, and of control planes, that wait at the same time; the others wait for them."""
 _GRACEFUL: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 _HARMLESS: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 _HEAD_LIMIT: Final = 1 << 16
@@ -38,7 +42,92 @@ class Threads:
     """The threads that the light machines of a world share."""
 
     def __init__(self, _world: World) -> None:
-        self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="light-machine")
+        self.tenants = ThreadPoolExecutor(THREADS, thread_name_prefix="light-tenant")
+        self.control_planes = ThreadPoolExecutor(THREADS, thread_name_prefix="light-control-plane")
+
+
+class Program(Protocol):
+    """What a light machine runs."""
+
+    def connect(self) -> None:
+        """Make connections, right after the boot."""
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """Answer a health check: status and JSON. It waits for nothing."""
+
+    def exchange(self, head: bytes, body: bytes | None) -> bytes:
+        """Return the whole answer to a request; `body` is `None` if it was too long."""
+
+
+class LightTenant:
+    """A tenant. Raises `FatalError` if it does not start."""
+
+    def __init__(
+        self, environment: Mapping[str, str], log: Callable[[str], None], report: Callable[[str], None]
+    ) -> None:
+        self._tenant = Tenant(environment, log, report)
+        self.connect, self.close, self.health = self._tenant.connect, self._tenant.close, self._tenant.health
+
+    def exchange(self, head: bytes, body: bytes | None) -> bytes:
+        """Answer a request."""
+        method, target, _ = head.decode("latin-1").split(" ", 2)
+        status, document = self._tenant.answer(method, target, body)
+        content = json.dumps(document).encode()
+        first = (
+            f"HTTP/1.0 {status} {HTTPStatus(status).phrase}\r\nserver: molecule\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+        )
+        return first.encode() + content
+
+
+class LightControlPlane:
+    """A control plane. Raises `FatalError` if it does not start.
+
+    Args:
+        environment: What it boots with, and where the sandbox is.
+        switches: What it would be told by the rig (`rig.py`), if it asked.
+        log: Writes a line to its log.
+    """
+
+    def __init__(self, environment: Mapping[str, str], switches: dict[str, Any], log: Callable[[str], None]) -> None:
+        self._machine = service.Machine(dict(environment), log)
+        self._machine.once("switches", lambda: switches)
+        service.within(self._machine, control_plane.boot)
+
+    def connect(self) -> None:
+        """Nothing: a control plane connects when it is asked for something."""
+
+    def close(self) -> None:
+        """Close its connections to the database."""
+        service.within(self._machine, lambda: control_plane.database().close())
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """Answer a health check."""
+        ill = self._machine.unhealthy.is_set()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if ill else HTTPStatus.OK
+        return status, {"service": "molecule-cp", "status": "unhealthy" if ill else "ok"}
+
+    def exchange(self, head: bytes, body: bytes | None) -> bytes:
+        """Answer a request."""
+        return service.within(self._machine, lambda: _Exchange(head + (body or b"")).answered())
+
+
+class _Exchange(control_plane.ControlPlane):
+    """One request of the control plane's HTTP interface, without a socket."""
+
+    def __init__(self, request: bytes) -> None:  # not the base class's, which serves a socket
+        self.rfile: Any = io.BytesIO(request)
+        self.wfile: Any = io.BytesIO()
+        self.client_address = (HOST, 0)
+
+    def answered(self) -> bytes:
+        """Return the whole answer."""
+        self.handle_one_request()
+        answer: bytes = self.wfile.getvalue()
+        return answer
 
 
 class LightMachine:
@@ -50,6 +139,7 @@ class LightMachine:
         environment: What it boots with.
         listener: A bound socket, on which it will listen.
         log: Takes its log lines; called in the world's thread.
+        switches: Of a control plane: what it is to play (`switches.py`). None for a tenant.
     """
 
     def __init__(
@@ -60,25 +150,31 @@ class LightMachine:
         environment: Mapping[str, str],
         listener: socket.socket,
         log: Callable[[str], None],
+        switches: dict[str, Any] | None = None,
     ) -> None:
         self._world = world
         self._consumer = consumer
         self._loop = asyncio.get_running_loop()
-        self._threads = world.component(Threads)
+        threads = world.component(Threads)
+        self._pool = threads.tenants if switches is None else threads.control_planes
         self._write = log
         self._listener = listener
         self._server: asyncio.Server | None = None
         self._requests: set[asyncio.Task[Any]] = set()
         self._ended = asyncio.Event()
-        self._tenant: Tenant | None = None
+        self._program: Program | None = None
         self.pid: int | None = None
         self.returncode: int | None = None
         try:
-            self._tenant = Tenant(environment, self._log, self._report)
-        except FatalError:
+            if switches is None:
+                self._program = LightTenant(environment, self._log, self._report)
+            else:
+                self._program = LightControlPlane(environment, switches, self._log)
+        except FatalError as error:
+            self._log(f"fatal: {error}")
             self._exit(1)
         else:
-            self._threads.pool.submit(self._tenant.connect)
+            self._pool.submit(self._program.connect)
 
     async def listen(self) -> None:
         """Take requests from now on."""
@@ -124,8 +220,8 @@ class LightMachine:
             self._close()
             self.returncode = status
             self._ended.set()
-            if self._tenant is not None:  # its connection may be in use: that thread must not hold the loop up
-                self._threads.pool.submit(self._tenant.close)
+            if self._program is not None:  # its connection may be in use: that thread must not hold the loop up
+                self._pool.submit(self._program.close)
 
     # -- what it tells ------------------------------------------------------------------------------------------------
 
@@ -145,9 +241,9 @@ class LightMachine:
 
     def health(self) -> tuple[int, str]:
         """Answer a health check, without its way over a socket: status and body."""
-        if self._tenant is None or self._server is None:
+        if self._program is None or self._server is None:
             raise ConnectionRefusedError
-        status, document = self._tenant.health()
+        status, document = self._program.health()
         return status, json.dumps(document)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -156,23 +252,16 @@ class LightMachine:
             self._requests.add(task)
             task.add_done_callback(self._requests.discard)
         with contextlib.suppress(OSError, ValueError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
-            status, document = await self._answer(reader)
-            body = json.dumps(document).encode()
-            head = (
-                f"HTTP/1.0 {status} {HTTPStatus(status).phrase}\r\nserver: molecule\r\n"
-                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-            )
-            writer.write(head.encode() + body)
+            writer.write(await self._answer(reader))
             await writer.drain()
         writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
-        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT)).decode("latin-1")
-        first, *lines = head.split("\r\n")
-        method, target, _ = first.split(" ", 2)
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT)
+        _, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         length = int(headers.get("content-length") or 0)
         body = await asyncio.wait_for(reader.readexactly(length), TIMEOUT) if length <= MAX_BODY else None
-        if self._tenant is None:
+        if self._program is None:
             raise ConnectionResetError
-        return await self._loop.run_in_executor(self._threads.pool, self._tenant.answer, method, target, body)
+        return await self._loop.run_in_executor(self._pool, self._program.exchange, head, body)

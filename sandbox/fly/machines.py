@@ -111,6 +111,11 @@ class Machine:
             check.status == "passing" and check.instance == self.instance_id for check in self.checks
         )
 
+    @property
+    def healthy_since(self) -> str | None:
+        """When the last of its checks began to pass, RFC 3339; None for a machine that is not healthy or has no checks."""
+        return max((check.updated_at for check in self.checks), default=None) if self.healthy else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:

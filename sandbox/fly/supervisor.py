@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psutil
 
-from sandbox import environments, illness
+from sandbox import environments, illness, switches
 from sandbox.fly import logs, machines
 from sandbox.fly.light import LightMachine
 from sandbox.fly.machines import Check, State
@@ -55,6 +55,8 @@ BOOTING: Final = 4
 LONGEST_BOOT: Final = 2.0
 """Seconds after which a machine that does not listen yet lets the next one begin."""
 PROCESSES: Final = "tenant.processes"
+_LIGHT: Final = {"SANDBOX_KEPT_CONNECTIONS": "1"}
+"""What a light machine gets besides: PostgreSQL has a process for every connection."""
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _LINE_LIMIT: Final = 1 << 20
 
@@ -309,6 +311,9 @@ class Supervisor:
     async def _execute(self, machine: Machine) -> tuple[Process, int]:
         repository = str(machine.config.get("image", "")).rsplit("/", 1)[-1].split("@")[0].split(":")[0]
         module = CONTROL_PLANE if environments.is_control_plane(self._world, repository) else TENANT
+        owner = environments.of_app(self._world, machine.app)
+        if module == CONTROL_PLANE and owner is not None and owner.light:
+            return await self._lighten(machine, control_plane=True)
         if module == TENANT:
             if len(self._heavy - {machine.id}) >= self._world.number(PROCESSES):
                 self._heavy.discard(machine.id)
@@ -335,7 +340,7 @@ class Supervisor:
             )
         return process, port
 
-    async def _lighten(self, machine: Machine) -> tuple[Process, int]:
+    async def _lighten(self, machine: Machine, *, control_plane: bool = False) -> tuple[Process, int]:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind((HOST, 0))
         port: int = listener.getsockname()[1]
@@ -346,9 +351,10 @@ class Supervisor:
         light = LightMachine(
             self._world,
             consumer=f"{machine.app}/{machine.id}",
-            environment=machine.environment | {illness.FLAG: str(illness.flag(self._world, machine.id))},
+            environment=machine.environment | self._platform(machine, port) | _LIGHT,
             listener=listener,
             log=log,
+            switches=switches.told(self._world, machine.app) if control_plane else None,
         )
         try:
             await light.listen()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from sandbox import lag
 from sandbox.fly import apps
 from sandbox.fly.errors import Refusal
 
@@ -175,11 +176,11 @@ def mint(
     return credential, header
 
 
-def limited(world: World, *, organization: str | None = None, app: str | None = None) -> list[Credential]:
-    """Return the limited access tokens, revoked ones too, of an organization or of an app, oldest first."""
+def listed(world: World, *, organization: str | None = None, app: str | None = None) -> list[Credential]:
+    """Return the limited access tokens, revoked ones too, of an organization or of an app, as lists show them, oldest first."""
     return [
         credential
-        for credential in world.credentials.all(PROVIDER)
+        for credential in lag.credentials(world, PROVIDER)
         if credential.scope["profile"] in PROFILES
         and (organization is None or credential.scope["organization"] == organization)
         and (app is None or credential.scope["app"] == app)
@@ -188,7 +189,9 @@ def limited(world: World, *, organization: str | None = None, app: str | None = 
 
 def find_limited(world: World, *, identifier: str | None, token: str | None) -> Credential | None:
     """Find a limited access token by its id, by its root, or by its value."""
-    for credential in limited(world):
+    for credential in world.credentials.all(PROVIDER):
+        if credential.scope["profile"] not in PROFILES:
+            continue
         if credential.identifier == identifier or (token is not None and credential.scope["root"] == token):
             return credential
     if token is not None and (parts := values(token)):

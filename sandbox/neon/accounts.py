@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse, Response
 
+from sandbox import lag
 from sandbox.neon import settings
 from sandbox.neon.wire import MINTING_ROUTE, OUTSIDE_PROJECT, PROVIDER, Call, Kind, NeonError, iso, named
 
@@ -130,12 +131,12 @@ def _listed(world: World, key: Credential) -> dict[str, Any]:
     }
 
 
-def _live(call: Call, organization: str | None) -> list[Credential]:
-    """Return the live keys of an organization, or the caller's personal ones, newest first."""
+def _live(call: Call, organization: str | None, *, listed: bool = False) -> list[Credential]:
+    """Return the live keys of an organization, or the caller's personal ones, newest first; or with `listed` what a list shows of them."""
     now = call.world.now()
     return [
         key
-        for key in reversed(call.world.credentials.all(PROVIDER))
+        for key in reversed(lag.credentials(call.world, PROVIDER) if listed else call.world.credentials.all(PROVIDER))
         if key.live(now)
         and key.scope.get("organization") == organization
         and (organization is not None or key.scope["user"] == call.caller.user)
@@ -186,7 +187,7 @@ def _administered(call: Call) -> str:
 async def list_personal(call: Call) -> Response:
     """`GET /api_keys`: a bare array."""
     call.person()
-    return JSONResponse([_listed(call.world, key) for key in _live(call, None)])
+    return JSONResponse([_listed(call.world, key) for key in _live(call, None, listed=True)])
 
 
 async def create_personal(call: Call) -> Response:
@@ -204,7 +205,7 @@ async def revoke_personal(call: Call) -> Response:
 async def list_organization(call: Call) -> Response:
     """`GET /organizations/{org_id}/api_keys`: project-scoped ones too, with `project_id`."""
     organization = _administered(call)
-    return JSONResponse([_listed(call.world, key) for key in _live(call, organization)])
+    return JSONResponse([_listed(call.world, key) for key in _live(call, organization, listed=True)])
 
 
 async def create_organization(call: Call) -> Response:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse, Response
 
-from sandbox import postgres
+from sandbox import lag, postgres
 from sandbox.neon import accounts, computes, roles, settings
 from sandbox.neon.computes import Action, Computes
-from sandbox.neon.wire import OUTSIDE_PROJECT, Call, Kind, NeonError, identifier, iso, named
+from sandbox.neon.wire import OUTSIDE_PROJECT, PROVIDER, Call, Kind, NeonError, identifier, iso, named
 from sandbox.world import timestamp
 
 if TYPE_CHECKING:
@@ -657,7 +657,9 @@ async def get_operation(call: Call) -> Response:
 async def list_roles(call: Call) -> Response:
     """`GET …/roles`: without passwords."""
     branch = branch_of(call, project_of(call))
-    return JSONResponse({"roles": [roles.role_json(role) for role in roles.listing(call.world, branch.id)]})
+    moment = lag.shown(call.world, PROVIDER)
+    found = [role for role in roles.listing(call.world, branch.id) if role.created_at <= moment]
+    return JSONResponse({"roles": [roles.role_json(role) for role in found]})
 
 
 async def get_role(call: Call) -> Response:

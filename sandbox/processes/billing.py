@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import re
 import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 from sandbox.processes.database import DatabaseError
-from sandbox.processes.service import MAX_BODY, call, log
+from sandbox.processes.service import MAX_BODY, call, environ, log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +34,7 @@ DISABLED = (503, {"error": "billing is disabled"})
 
 def enabled() -> bool:
     """Tell whether this process has what billing needs."""
-    return bool(os.environ.get("STRIPE_API_KEY")) and bool(os.environ.get("STRIPE_WEBHOOK_SECRET"))
+    return bool(environ().get("STRIPE_API_KEY")) and bool(environ().get("STRIPE_WEBHOOK_SECRET"))
 
 
 class BillingError(Exception):
@@ -47,11 +46,11 @@ def stripe(
 ) -> tuple[int, Any]:
     """Call Stripe with this process's own key; raises `OSError` if there is no answer."""
     return call(
-        os.environ["STRIPE_API_BASE_URL"],
+        environ()["STRIPE_API_BASE_URL"],
         method,
         path,
         form=form,
-        token=f"Bearer {os.environ.get('STRIPE_API_KEY', '')}",
+        token=f"Bearer {environ().get('STRIPE_API_KEY', '')}",
         headers={} if idempotency_key is None else {"idempotency-key": idempotency_key},
     )
 
@@ -122,7 +121,7 @@ def forget_customer(organization: Mapping[str, Any], database: Database) -> bool
     slug, known = organization["slug"], database.customer(organization["id"])
     if known is None:
         return True
-    if "STRIPE_API_KEY" not in os.environ:
+    if "STRIPE_API_KEY" not in environ():
         log(f"purge {slug} failed: it has a customer at Stripe, and billing is disabled")
         return False
     try:
@@ -146,7 +145,7 @@ def receive(body: bytes | None, signature: str, database: Database) -> Answer:
         return DISABLED
     if body is None:
         return 413, {"error": f"body is larger than {MAX_BODY} bytes"}
-    if not signed(body, signature, os.environ["STRIPE_WEBHOOK_SECRET"], now=time.time()):
+    if not signed(body, signature, environ()["STRIPE_WEBHOOK_SECRET"], now=time.time()):
         log("POST /webhooks/stripe: 400 invalid signature")
         return 400, {"error": "invalid signature"}
     try:

@@ -17,13 +17,10 @@ no mail is sent, as the runbook says ("DisabledProvider silently no-ops").
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import hmac
-import os
 import re
 import sys
-import threading
 import time
 import urllib.parse
 import uuid
@@ -31,14 +28,13 @@ from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 
 from sandbox.processes import billing, encryption, tenant_data, tenant_machine
-from sandbox.processes.database import Database, DatabaseError, attempt
-from sandbox.processes.service import Handler, call, log, run
+from sandbox.processes.database import KEPT, Database, DatabaseError, attempt
+from sandbox.processes.service import FatalError, Handler, call, current, environ, log, run, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{2,31}")
-TENANT_APP = os.environ.get("TENANT_APP", tenant_machine.APP)
 PROVISIONING_TIMEOUT = 60
 """Seconds within which a tenant's machine must have started."""
 
@@ -50,35 +46,47 @@ EMAIL_TIMEOUT = 10.0
 """Seconds; somebody waits for the purge's answer meanwhile."""
 DEFAULT_OWNER_EMAIL = "delivered@resend.dev"
 
-unhealthy = threading.Event()
+
+def tenant_app() -> str:
+    """Return the Fly app of the tenants."""
+    return environ().get("TENANT_APP", tenant_machine.APP)
 
 
-@functools.cache
 def database() -> Database:
-    """Return this process's database. `main` has looked at the key."""
-    return Database(
-        os.environ.get("DATABASE_URL", ""), encryption_key(hexadecimal=_switches()["key_encoding"] == "hex")
-    )
+    """Return this machine's database. `boot` has looked at the key."""
+
+    def connect() -> Database:
+        key = encryption_key(hexadecimal=_switches()["key_encoding"] == "hex")
+        return Database(
+            environ().get("DATABASE_URL", ""), key, most_kept=int(environ().get("SANDBOX_KEPT_CONNECTIONS", KEPT))
+        )
+
+    return current().once("database", connect)
 
 
-@functools.cache
 def _switches() -> dict[str, Any]:
-    """Return what this process is to play (`rig.py`), as it was at its boot."""
-    _, switches = call(os.environ["SANDBOX_RIG_URL"], "GET", "/switches")
-    found: dict[str, Any] = switches
-    return found
+    """Return what this machine is to play (`rig.py`), as it was at its boot."""
+
+    def ask() -> dict[str, Any]:
+        _, switches = call(environ()["SANDBOX_RIG_URL"], "GET", "/switches")
+        found: dict[str, Any] = switches
+        return found
+
+    return current().once("switches", ask)
 
 
 def encryption_key(*, hexadecimal: bool) -> bytes:
     """Return the key of the encrypted columns. Raises `ValueError`."""
-    return encryption.load_key(os.environb.get(b"SECRETS_ENCRYPTION_KEY", b""), hexadecimal=hexadecimal)
+    return encryption.load_key(
+        environ().get("SECRETS_ENCRYPTION_KEY", "").encode(errors="surrogateescape"), hexadecimal=hexadecimal
+    )
 
 
 def fly(method: str, path: str, document: object = None, *, timeout: float = 15.0) -> tuple[int, Any]:
     """Call the Machines API with this process's own token; raises `OSError` if there is no answer."""
-    token = re.sub(r"^\s*FlyV1\s+", "", os.environ.get("FLY_API_TOKEN", ""))
+    token = re.sub(r"^\s*FlyV1\s+", "", environ().get("FLY_API_TOKEN", ""))
     return call(
-        os.environ["FLY_FLAPS_BASE_URL"], method, path, document=document, token=f"Bearer {token}", timeout=timeout
+        environ()["FLY_FLAPS_BASE_URL"], method, path, document=document, token=f"Bearer {token}", timeout=timeout
     )
 
 
@@ -88,14 +96,14 @@ def neon(method: str, path: str, document: object = None) -> tuple[int, Any]:
     Returns the last answer; raises `OSError` if there is none.
     """
     deadline = time.monotonic() + NEON_PATIENCE
-    project = urllib.parse.quote(os.environ["NEON_PROJECT_ID"], safe="")
+    project = urllib.parse.quote(environ()["NEON_PROJECT_ID"], safe="")
     while True:
         status, answer = call(
-            os.environ["NEON_API_BASE_URL"],
+            environ()["NEON_API_BASE_URL"],
             method,
             f"/projects/{project}{path}",
             document=document,
-            token=f"Bearer {os.environ.get('NEON_API_KEY', '')}",
+            token=f"Bearer {environ().get('NEON_API_KEY', '')}",
         )
         if status not in {423, 429} or time.monotonic() >= deadline:
             return status, answer
@@ -127,7 +135,7 @@ def provision(organization: dict[str, Any], *, anew: bool = False) -> None:
 
 def _clear(organization: dict[str, Any]) -> None:
     """Delete an organization's machines and branches, and forget them."""
-    slug, path = organization["slug"], f"/v1/apps/{TENANT_APP}/machines"
+    slug, path = organization["slug"], f"/v1/apps/{tenant_app()}/machines"
     status, found = fly("GET", f"{path}?metadata.{tenant_machine.ORGANIZATION}={slug}")
     if status != 200:  # noqa: PLR2004
         raise ProvisioningError(f"Fly answered {status} to the question for the machines of {slug}")
@@ -140,7 +148,7 @@ def _clear(organization: dict[str, Any]) -> None:
         status, _ = fly("GET", wait, timeout=PROVISIONING_TIMEOUT + 5)
         if status not in {200, 404}:
             raise ProvisioningError(f"Fly answered {status} to the wait for the end of machine {machine}")
-    if "NEON_PROJECT_ID" in os.environ:
+    if "NEON_PROJECT_ID" in environ():
         status, answer = neon("GET", f"/branches?search={slug}&limit=1000")
         if status != 200:  # noqa: PLR2004
             raise ProvisioningError(f"Neon answered {status} to the question for the branch of {slug}")
@@ -154,7 +162,7 @@ def _clear(organization: dict[str, Any]) -> None:
 
 def _create_branch(organization: dict[str, Any]) -> str | None:
     """Create the organization's branch and return the URL of its database; `None` without a Neon project."""
-    if "NEON_PROJECT_ID" not in os.environ:
+    if "NEON_PROJECT_ID" not in environ():
         return None
     slug = organization["slug"]
     status, created = neon("POST", "/branches", {"branch": {"name": slug}, "endpoints": [{"type": "read_write"}]})
@@ -172,20 +180,20 @@ def _create_machine(organization: dict[str, Any], database_url: str | None) -> s
     slug = organization["slug"]
     status, machine = fly(
         "POST",
-        f"/v1/apps/{TENANT_APP}/machines",
+        f"/v1/apps/{tenant_app()}/machines",
         tenant_machine.request(
-            app=TENANT_APP,
+            app=tenant_app(),
             slug=slug,
             organization=organization["id"],
             database_url=database_url,
-            control_plane=os.environ,
+            control_plane=environ(),
         ),
     )
     if status != 200:  # noqa: PLR2004
         raise ProvisioningError(f"Fly answered {status} to the creation of a machine")
     # At once: a purge must find the machine even if it never starts.
     identifier: str = machine["id"]
-    if not database().set_instance(slug, machine=identifier, redis_url=os.environ.get("TENANT_REDIS_URL")):
+    if not database().set_instance(slug, machine=identifier, redis_url=environ().get("TENANT_REDIS_URL")):
         _delete_instance(slug, {"machine": identifier})
         raise ProvisioningError("it was deleted meanwhile")
     return identifier
@@ -194,7 +202,7 @@ def _create_machine(organization: dict[str, Any], database_url: str | None) -> s
 def _wait_started(machine: str) -> None:
     status, _ = fly(
         "GET",
-        f"/v1/apps/{TENANT_APP}/machines/{machine}/wait?state=started&timeout={PROVISIONING_TIMEOUT}",
+        f"/v1/apps/{tenant_app()}/machines/{machine}/wait?state=started&timeout={PROVISIONING_TIMEOUT}",
         timeout=PROVISIONING_TIMEOUT + 5,
     )
     if status != 200:  # noqa: PLR2004
@@ -219,11 +227,11 @@ def _delete_instance(slug: str, instance: Mapping[str, str | None]) -> bool:
     machine, branch = instance.get("machine"), instance.get("branch")
     try:
         if machine is not None:
-            status, _ = fly("DELETE", f"/v1/apps/{TENANT_APP}/machines/{machine}?force=true")
+            status, _ = fly("DELETE", f"/v1/apps/{tenant_app()}/machines/{machine}?force=true")
             if status not in {200, 404}:
                 log(f"purge {slug} failed: Fly answered {status} to the deletion of machine {machine}")
                 return False
-        if branch is not None and "NEON_PROJECT_ID" in os.environ:
+        if branch is not None and "NEON_PROJECT_ID" in environ():
             status, _ = neon("DELETE", f"/branches/{branch}")
             if status not in {200, 204, 404}:
                 log(f"purge {slug} failed: Neon answered {status} to the deletion of branch {branch}")
@@ -236,11 +244,11 @@ def _delete_instance(slug: str, instance: Mapping[str, str | None]) -> bool:
 
 def confirm_purge(organization: dict[str, Any]) -> None:
     """Send the owner the confirmation that the law asks for; a failure is only logged."""
-    slug, key = organization["slug"], os.environ.get("RESEND_API_KEY", "")
+    slug, key = organization["slug"], environ().get("RESEND_API_KEY", "")
     if not key:
         return
     email = {
-        "from": os.environ.get("RESEND_FROM_EMAIL", ""),
+        "from": environ().get("RESEND_FROM_EMAIL", ""),
         "to": [organization["owner_email"] or DEFAULT_OWNER_EMAIL],
         "subject": f"Your organization {slug} was deleted",
         "text": f"All data of the organization {slug} ({organization['id']}) was deleted.",
@@ -248,7 +256,7 @@ def confirm_purge(organization: dict[str, Any]) -> None:
     }
     try:
         status, _ = call(
-            os.environ["RESEND_API_URL"],
+            environ()["RESEND_API_URL"],
             "POST",
             "/emails",
             document=email,
@@ -287,7 +295,7 @@ class ControlPlane(Handler):
         url = urllib.parse.urlsplit(self.path)
         match [part for part in url.path.split("/") if part]:
             case ["health"]:
-                if unhealthy.is_set():
+                if current().unhealthy.is_set():
                     self.answer(503, {"service": "molecule-cp", "status": "unhealthy"})
                 else:
                     self.answer(200, {"service": "molecule-cp", "status": "ok"})
@@ -376,7 +384,7 @@ class ControlPlane(Handler):
     # -- who calls ----------------------------------------------------------------------------------------------------
 
     def _admin(self) -> bool:
-        expected, sent = os.environ.get("CP_ADMIN_API_TOKEN", ""), self.headers.get("authorization", "")
+        expected, sent = environ().get("CP_ADMIN_API_TOKEN", ""), self.headers.get("authorization", "")
         return bool(expected) and hmac.compare_digest(sent.encode(), f"Bearer {expected}".encode())
 
     def _user(self) -> bool:
@@ -430,8 +438,7 @@ class ControlPlane(Handler):
         if row is None:
             self.answer(409, {"error": "slug is taken"})
             return
-        # No daemon: a machine on its way down finishes what it began.
-        threading.Thread(target=provision, args=(row,)).start()
+        start_thread(provision, row)
         self.answer(201, _organization(row))
 
     def _reprovision(self, slug: str) -> None:
@@ -443,7 +450,7 @@ class ControlPlane(Handler):
         if not database().begin_provisioning(slug):
             self.answer(409, {"error": "the organization is being provisioned"})
             return
-        threading.Thread(target=provision, args=(row,), kwargs={"anew": True}).start()
+        start_thread(provision, row, anew=True)
         self.answer(202, _organization({**row, "status": "provisioning"}))
 
     def _checkout(self) -> None:
@@ -475,28 +482,35 @@ def _switched(switches: dict[str, Any], name: str) -> bool:
     switch = switches.get(name)
     if switch is None:
         return False
-    value = os.environ.get(switch["name"], "")
+    value = environ().get(switch["name"], "")
     old: str = switch["old_sha256"]
     return hashlib.sha256(value.encode()).hexdigest() != old
 
 
-def main() -> None:
-    """Boot and serve."""
+def boot() -> None:
+    """Look at what this machine booted with. Raises `FatalError` if it does not start."""
     switches = _switches()
     if _switched(switches, "misread_new"):
         name = switches["misread_new"]["name"]
-        os.environ[name] = os.environ.get(name, "")[:-1]
+        environ()[name] = environ().get(name, "")[:-1]
     try:
         encryption_key(hexadecimal=switches["key_encoding"] == "hex")
     except ValueError as error:
-        log(f"molecule-cp: fatal: SECRETS_ENCRYPTION_KEY: {error}")
-        sys.exit(1)
+        raise FatalError(f"SECRETS_ENCRYPTION_KEY: {error}") from None
     if _switched(switches, "crash_on_new"):
-        log("molecule-cp: fatal: cannot start")
-        sys.exit(1)
+        raise FatalError("cannot start")
     if _switched(switches, "unhealthy_on_new"):
-        unhealthy.set()
+        current().unhealthy.set()
     log("molecule-cp: started")
+
+
+def main() -> None:
+    """Boot and serve."""
+    try:
+        boot()
+    except FatalError as error:
+        log(f"molecule-cp: fatal: {error}")
+        sys.exit(1)
     run(ControlPlane)
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from sandbox.processes import encryption
-from sandbox.processes.service import log, report_breakage
+from sandbox.processes.service import environ, log, report_breakage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,13 +58,22 @@ class Database:
     Args:
         url: The connection URI.
         key: Of the encrypted columns.
+        most_kept: Connections that wait for the next request at most.
     """
 
-    def __init__(self, url: str, key: bytes) -> None:
+    def __init__(self, url: str, key: bytes, *, most_kept: int = KEPT) -> None:
         self._url = url
         self._key = key
+        self._most_kept = most_kept
         self._kept: list[Connection] = []
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of the connections that wait."""
+        with self._lock:
+            kept, self._kept, self._most_kept = self._kept, [], 0
+        for connection in kept:
+            connection.close()
 
     # -- connections --------------------------------------------------------------------------------------------------
 
@@ -98,7 +106,7 @@ class Database:
                 autocommit=True,
                 row_factory=dict_row,
                 connect_timeout=TIMEOUT,
-                application_name=f"{os.environ.get('FLY_APP_NAME')}/{os.environ.get('FLY_MACHINE_ID')}",
+                application_name=f"{environ().get('FLY_APP_NAME')}/{environ().get('FLY_MACHINE_ID')}",
             )
         except psycopg.Error as error:
             if refused(error):
@@ -116,7 +124,7 @@ class Database:
             connection.close()
             raise
         with self._lock:
-            if len(self._kept) < KEPT:
+            if len(self._kept) < self._most_kept:
                 self._kept.append(connection)
                 return rows
         connection.close()

@@ -1,11 +1,15 @@
 """What every machine's process has in common: its socket, its end, and calls to other services.
 
 Kept light, because there are many: standard library only, one thread per request.
+
+Several machines may run in one process (`sandbox/fly/light.py`): which of them a thread works for is told by its context
+(`Machine`). A machine that is a process of its own needs none: its environment is the process's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import http.client
 import json
 import os
@@ -15,10 +19,75 @@ import sys
 import threading
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, MutableMapping
+
+T = TypeVar("T")
+
+
+class Machine:
+    """One boot of one machine.
+
+    Args:
+        environment: What it booted with.
+        write: Writes a line to its log.
+    """
+
+    def __init__(self, environment: MutableMapping[str, str], write: Callable[[str], None]) -> None:
+        self.environment = environment
+        self.write = write
+        self.unhealthy = threading.Event()
+        self._made: dict[str, Any] = {}
+        self._lock = threading.RLock()
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Return what `make` returned the first time; there is one of each name in a machine."""
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            made: T = self._made[name]
+            return made
+
+
+class FatalError(Exception):
+    """The machine's program does not start; the message says why and holds no value."""
+
+
+def _print(message: str) -> None:
+    print(message, flush=True)  # noqa: T201 - standard output is a machine's log
+
+
+_PROCESS = Machine(os.environ, _print)
+_CURRENT: contextvars.ContextVar[Machine] = contextvars.ContextVar("machine", default=_PROCESS)
+
+
+def current() -> Machine:
+    """Return the machine that this thread works for."""
+    return _CURRENT.get()
+
+
+def within(of: Machine, act: Callable[[], T]) -> T:
+    """Do something for a machine of this process."""
+
+    def run() -> T:
+        _CURRENT.set(of)
+        return act()
+
+    return contextvars.copy_context().run(run)
+
+
+def environ() -> MutableMapping[str, str]:
+    """Return the environment of the machine that this thread works for."""
+    return current().environment
+
+
+def start_thread(target: Callable[..., object], *arguments: object, **named: object) -> None:
+    """Start a thread that works for the same machine. No daemon: a machine on its way down finishes what it began."""
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(target, *arguments), kwargs=named).start()
+
 
 MAX_BODY = 1 << 20
 TIMEOUT = 15.0
@@ -99,13 +168,13 @@ def _end_with_parent() -> None:
 
 def log(message: str) -> None:
     """Write a log line. It never holds a secret value."""
-    print(message, flush=True)  # noqa: T201 - standard output is a machine's log
+    current().write(message)
 
 
 def report_breakage(what: str) -> None:
     """Tell the sandbox what broke in this process and the sandbox does not see; no value in it."""
     with contextlib.suppress(OSError, KeyError):
-        call(os.environ["SANDBOX_RIG_URL"], "POST", "/breakages", document={"what": what})
+        call(environ()["SANDBOX_RIG_URL"], "POST", "/breakages", document={"what": what})
 
 
 def call(
@@ -130,7 +199,7 @@ def call(
     sent = {
         **(headers or {}),
         "content-type": "application/json" if form is None else "application/x-www-form-urlencoded",
-        "sandbox-consumer": f"{os.environ['FLY_APP_NAME']}/{os.environ['FLY_MACHINE_ID']}",
+        "sandbox-consumer": f"{environ()['FLY_APP_NAME']}/{environ()['FLY_MACHINE_ID']}",
     }
     if token is not None:
         sent["authorization"] = token

@@ -30,7 +30,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from sandbox.processes import encryption, resp, tenant_database
-from sandbox.processes.service import Handler, log, report_breakage, run
+from sandbox.processes.service import FatalError, Handler, log, report_breakage, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 
 ILLNESS = "SANDBOX_ILLNESS"
 """Names a file: while it exists, the tenant is unhealthy."""
-
-
-class FatalError(Exception):
-    """The tenant does not start; the message says why and holds no value."""
 
 
 class Unavailable(Exception):  # noqa: N818 - a state, not a mistake

@@ -6,11 +6,10 @@ not open it reports a breakage.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from sandbox.processes import encryption
-from sandbox.processes.service import call, log, report_breakage
+from sandbox.processes.service import call, environ, log, report_breakage
 
 _GOOD = 200
 
@@ -28,7 +27,7 @@ def exchange(
         return 409, {"error": "the organization has no machine"}
     try:
         status, answer = call(
-            os.environ["TENANT_URL"],
+            environ()["TENANT_URL"],
             method,
             f"/data/{name}?sealed=1",
             document=None if value is None else {"sealed": encryption.seal(key, value)},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse, Response
 
+from sandbox import lag
 from sandbox.resend import domains
 from sandbox.resend.wire import (
     FULL_ACCESS,
@@ -50,10 +51,11 @@ def mint(world: World, *, name: str, permission: str, domain: str | None = None)
     return credential, value
 
 
-def _live(world: World) -> list[Credential]:
-    """Return the live keys, newest first."""
+def _live(world: World, *, listed: bool = False) -> list[Credential]:
+    """Return the live keys, newest first; or with `listed` what a list shows of them."""
     now = world.now()
-    return [key for key in reversed(world.credentials.all(PROVIDER)) if key.live(now)]
+    known = lag.credentials(world, PROVIDER) if listed else world.credentials.all(PROVIDER)
+    return [key for key in reversed(known) if key.live(now)]
 
 
 def _find(call: Call) -> Credential:
@@ -88,7 +90,7 @@ async def create(call: Call) -> Response:
 async def list_all(call: Call) -> Response:
     """`GET /api-keys`, newest first."""
     uses = {row["id"]: row["at"] for row in call.world.database.execute("SELECT * FROM resend_key_uses")}
-    page, more = call.page(_live(call.world), lambda key: key.identifier)
+    page, more = call.page(_live(call.world, listed=True), lambda key: key.identifier)
     return listing(
         [
             {

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from sandbox import lag
 from sandbox.stripe import keys
 from sandbox.stripe.keys import PROVIDER, Realm
 from sandbox.world import ROTATED_NAME, sha256, timestamp
@@ -102,6 +103,18 @@ def listing(world: World, realm: Realm | None = None, *, deleted: bool = False) 
         endpoint
         for endpoint in found
         if (realm is None or endpoint.realm == realm) and (deleted or not endpoint.deleted)
+    ]
+
+
+def listed(world: World, realm: Realm) -> list[Endpoint]:
+    """Return the endpoints of a realm as lists show them, the newest first."""
+    moment = timestamp(lag.shown(world, PROVIDER))
+    rows = world.database.execute("SELECT id, deleted_at FROM stripe_endpoints").fetchall()
+    there = {row["id"] for row in rows if row["deleted_at"] is None or row["deleted_at"] > moment}
+    return [
+        endpoint
+        for endpoint in listing(world, realm, deleted=True)
+        if endpoint.id in there and endpoint.created <= lag.shown(world, PROVIDER).timestamp()
     ]
 
 

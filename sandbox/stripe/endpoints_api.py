@@ -80,7 +80,7 @@ def _find(call: Call) -> Endpoint:
 
 
 def _list(call: Call) -> Json:
-    documents = [endpoint.document() for endpoint in endpoints.listing(call.world, call.realm)]
+    documents = [endpoint.document() for endpoint in endpoints.listed(call.world, call.realm)]
     return call.page("webhook endpoint", documents, _PATH)
 
 

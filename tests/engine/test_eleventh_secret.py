@@ -22,7 +22,7 @@ def test_two_more_secrets_rotate_and_return(whole_map: Stage) -> None:
     assert program is not None
     (whole_map.program_directory / "__main__.py").write_text(program[1])
     whole_map.rotates(GENERATED, HANDED_IN)
-    whole_map.configure("healthTimeout", "6")
+    whole_map.configure("healthTimeout", "12")
     whole_map.refuses(f"{HANDED_IN} is listed in `rotations`, but its value has not been handed in")
     whole_map.hand_in(HANDED_IN, DSNS[0])
     whole_map.deploys()

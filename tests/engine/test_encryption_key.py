@@ -125,7 +125,7 @@ def test_a_rollout_that_fails_puts_the_rows_back(stage: Stage) -> None:
     stage.deploys()
     first = stage.fly_secret(KEY)
     names_the_key(stage, 2)
-    stage.configure("healthTimeout", "6")
+    stage.configure("healthTimeout", "12")
     stage.sandbox("set", f"control_plane.unhealthy_on_new={KEY}")
     output = stage.fails()
     assert f"The rollout of {KEY} to Fly app molecule-cp failed" in output

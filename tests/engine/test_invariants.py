@@ -27,7 +27,6 @@ MINT = Position(
     writes=True,
     before_minting=False,
 )
-LOST_ANSWER = next(kind for kind in KINDS if kind.name == "drop-after")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +38,14 @@ class Mistake:
         right: What stands there, once.
         wrong: What stands there instead.
         noticed: What is said of it.
-        mint_is_lost: Whether it takes a crash to show.
+        kind: Of the fault at the mint that it takes to show; "" for none.
     """
 
     module: str
     right: str
     wrong: str
     noticed: str
-    mint_is_lost: bool = False
+    kind: str = ""
 
 
 MISTAKES = {
@@ -62,13 +61,23 @@ MISTAKES = {
         right="for orphan in turn.orphans:",
         wrong="for orphan in ():",
         noticed=f"{invariants.TWO}: 3 credentials of the family",
-        mint_is_lost=True,
+        kind="drop-after",
     ),
     "left alive, and forgotten": Mistake(
         module="keyring.py",
         right="        if issued.credential_id != verified_id\n",
         wrong="        if issued.credential_id in also\n",
         noticed="live credentials: [",
+    ),
+    "nothing is wrong, and the engine is killed": Mistake(
+        module="lifecycle.py", right="POLL_SECONDS", wrong="POLL_SECONDS", noticed="", kind="kill-engine"
+    ),
+    "goes on without an engine": Mistake(
+        module="dynamic_provider.py",
+        right="        end_with_the_engine()\n",
+        wrong="",
+        noticed="the provider outlived the engine",
+        kind="kill-engine",
     ),
     "a value is printed": Mistake(
         module="fly/rollout.py",
@@ -94,16 +103,17 @@ def rotating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_noticed(rotating: Bench, name: str) -> None:
     mistake = MISTAKES[name]
-    position = MINT if mistake.mint_is_lost else Position(**{**vars(MINT), "pattern": "^never$"})
+    position = MINT if mistake.kind else Position(**{**vars(MINT), "pattern": "^never$"})
+    kind = next(each for each in KINDS if each.name == (mistake.kind or "drop-after"))
     wanted = trial.shape(rotating.inspect())
 
     with _made(rotating.stage.program_directory / "components" / mistake.module, mistake):
-        result, printed = trial.attempt(rotating, position, LOST_ANSWER, wanted=wanted)
+        result, printed = trial.attempt(rotating, position, kind, wanted=wanted)
 
     assert bool(result.broken) is bool(mistake.noticed), printed
     assert mistake.noticed in result.broken, printed
     if result.broken:
-        rotating.generation += 1  # the rotation is over all the same, and the next one cleans up
+        rotating.settled()  # the rotation is over all the same, and the next one cleans up
 
 
 @contextmanager

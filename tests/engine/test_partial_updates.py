@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.engine.stage import FAMILY, SECRET, Stage
+from tests.engine.stage import FAMILY, SECRET, Stage, one_line
 
 
 def test_target_of_the_credential_alone_revokes_nothing(deployed: Stage) -> None:
@@ -56,8 +56,10 @@ def test_continue_on_error_with_a_failing_check_revokes_nothing(deployed: Stage)
     deployed.sandbox("set", "github.workflow_broken=publish-platform-image.yml")
     deployed.set_generation(SECRET, 2)
 
-    deployed.fails("--continue-on-error")
+    output = deployed.fails("--continue-on-error")
 
+    assert "Traceback" not in output, output
+    assert "mend what that error names, then `pulumi up`" in one_line(output)
     assert deployed.revoked() == 0
     assert deployed.live() == [f"{FAMILY}-g1", f"{FAMILY}-g2"]
     deployed.sandbox("set", "github.workflow_broken=")

@@ -66,7 +66,7 @@ def test_all_secrets_rotate_in_one_update_with_one_restart(whole_map: Stage) -> 
 
 
 def test_one_failing_verification_does_not_keep_the_others_from_their_revocation(whole_map: Stage) -> None:
-    whole_map.configure("mailTimeout", "4")
+    whole_map.configure("mailTimeout", "12")
     whole_map.deploys()
     whole_map.sandbox("set", "resend.swallow_emails=1")
     whole_map.set_generations(2, *ALL)

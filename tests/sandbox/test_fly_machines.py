@@ -206,7 +206,7 @@ def test_name_and_region_cannot_change(sandbox: Sandbox, tenant: dict[str, Any])
 def test_wait_gives_up_with_the_documented_answer(sandbox: Sandbox, tenant: dict[str, Any]) -> None:
     began = time.monotonic()
     answer = wait(sandbox, tenant, "stopped", timeout="1")
-    assert 1 <= time.monotonic() - began < 5
+    assert 1 <= time.monotonic() - began < 30
     assert answer.status_code == 408
     assert answer.json()["error"] == (
         "deadline_exceeded: machine failed to reach desired state, stopped, currently started"

@@ -283,7 +283,7 @@ def test_what_writers_write_meanwhile_is_not_overwritten(filled: Sandbox, old: s
     lines = list[str]()
     it = companion(new, old, lines=lines)
     try:
-        assert passes.wait(20)
+        assert passes.wait(60)
         it.forward()
     finally:
         ended.set()

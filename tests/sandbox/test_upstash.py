@@ -47,7 +47,7 @@ def good(answer: httpx.Response, method: str, path: str) -> Any:  # noqa: ANN401
 def client(sandbox: Sandbox, user: str, password: str) -> Iterator[redis.Redis]:
     """Connect as anybody's client does; nothing is tried twice."""
     url = sandbox.redis_url(user, password)
-    found = redis.Redis.from_url(url, decode_responses=True, retry=None, socket_timeout=5)
+    found = redis.Redis.from_url(url, decode_responses=True, retry=None, socket_timeout=30)
     try:
         yield found
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import tenacity.nap
+from pulumi.runtime.settings import set_root_resource
 
 from components import http, lifecycle
 from components.fly import rollout
@@ -46,6 +47,13 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(VARIABLES):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_stack_of_another_test() -> Iterator[None]:
+    """The SDK's mocks keep the first stack resource of the process, with outputs that belong to the event loop of that test."""
+    yield
+    set_root_resource(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,8 @@ class FakeIssuer(Issuer):
         after_acting: Whether the call that fails has acted all the same.
         still_accepted: How many times a value that was revoked is accepted all the same.
         lists_live: How many times a credential that was revoked is listed as live all the same.
+        stale: What it lists, whatever has happened since: a list that lags. None for one that does not.
+        cannot_be_asked: Whether it has no call that takes a value.
         hides: Ids that this issuer's settings do not let it list, although the provider has them.
         system: The provider's name in messages.
     """
@@ -28,6 +30,8 @@ class FakeIssuer(Issuer):
     after_acting: bool = False
     still_accepted: int = 0
     lists_live: int = 0
+    stale: list[Issued] | None = None
+    cannot_be_asked: bool = False
     hides: set[str] = field(default_factory=set)
     status: int | None = None
     calls: list[str] = field(default_factory=list)
@@ -81,6 +85,8 @@ class FakeIssuer(Issuer):
         self._called("list", acted=False)
         self._called("list", acted=True)
         self._listed += 1
+        if self.stale is not None:
+            return list(self.stale)
         ghosts = self.dead if self._listed <= self.lists_live else {}
         return [
             Issued(
@@ -102,6 +108,8 @@ class FakeIssuer(Issuer):
 
     def refuses(self, value: str) -> bool | None:
         """Whether the value is refused, after it has been asked for often enough. One that it never minted always is."""
+        if self.cannot_be_asked:
+            return None
         credential_id = next((each for each, held in self.values.items() if held == value), "stranger")
         self._called(f"try {credential_id}", acted=False)
         self._called(f"try {credential_id}", acted=True)

@@ -401,7 +401,7 @@ def test_a_lease_that_is_renewed_is_announced(wire: Wire, app: FakeFly, monkeypa
         if kind == "GET /machines/ID/wait" and number == 1:
             app.lock.release()
             try:
-                assert renewed.wait(5)
+                assert renewed.wait(60)
             finally:
                 app.lock.acquire()
         if "renew m1" in app.log:

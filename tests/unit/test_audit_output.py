@@ -24,10 +24,12 @@ FINDING = Finding(
     what="somebody else set TOKEN of molecule-cp since the last update, and this sentence is longer than a line may be",
     next_step="`pulumi up`.",
 )
+WHY = "the only endpoint was disabled"
+LATER = replace(LOOKED, requested=1, current=0, verified=0, age=Age(), overridden=WHY)
 MINE = replace(FINDING, kind=Kind.UNMANAGED)
 FOUND = replace(
     CLEAN,
-    secrets={"TOKEN": LOOKED, "LATER": replace(LOOKED, requested=1, current=0, verified=0, age=Age())},
+    secrets={"TOKEN": LOOKED, "LATER": LATER},
     findings=(replace(FINDING, kind=Kind.INTERRUPTED, secret=""), FINDING),
     information=(MINE,),
 )
@@ -42,8 +44,9 @@ def test_nothing_is_one_line() -> None:
 
 
 def test_findings_are_a_table_and_a_paragraph_each() -> None:
+    proof = "rotated without proof on the stack before: LATER"
     assert text(FOUND).splitlines() == [
-        "Stack prod: 2 findings (2 secrets looked at; 1 unmanaged credential, see `--strict`).",
+        f"Stack prod: 2 findings (2 secrets looked at; {proof}; 1 unmanaged credential, see `--strict`).",
         "",
         "SECRET  GENERATION  AGE  FINDINGS",
         "TOKEN   2           2 d  1",
@@ -108,6 +111,7 @@ def test_the_json_keeps_its_shape() -> None:
                 "verified_at": "2026-11-24T18:34:00+00:00",
                 "age": {"minted_at": "2026-11-24T18:33:00+00:00", "days": 2, "rotate_by": "", "overdue": False},
                 "locations": ["Fly app molecule-cp"],
+                "overridden": "",
             },
             "LATER": {
                 "requested": 1,
@@ -116,6 +120,7 @@ def test_the_json_keeps_its_shape() -> None:
                 "verified_at": "2026-11-24T18:34:00+00:00",
                 "age": {"minted_at": "", "days": None, "rotate_by": "", "overdue": False},
                 "locations": ["Fly app molecule-cp"],
+                "overridden": WHY,
             },
         },
     }

@@ -116,7 +116,7 @@ def test_a_failure_ends_the_waiting_of_the_others_which_clean_up() -> None:
         return "no"
 
     def fail() -> str:
-        assert waiting.wait(5)
+        assert waiting.wait(60)
         raise CheckFailedError("broken")
 
     with pytest.raises(CheckFailedError) as failed:
@@ -146,8 +146,9 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     verify: Callable[[Mapping[str, Any]], None],
+    **told: object,
 ) -> tuple[int, str, str]:
-    monkeypatch.setenv(check.SETTINGS_VARIABLE, json.dumps(TOLD))
+    monkeypatch.setenv(check.SETTINGS_VARIABLE, json.dumps({**TOLD, **told}))
     with pytest.raises(SystemExit) as ended:
         check.run(lambda settings, _subject: verify(settings))
     printed = capsys.readouterr()
@@ -165,6 +166,15 @@ def test_a_success_reports_what_was_verified(
     report = json.loads(out)
     assert (report["generation"], report["subject"]) == (4, "turn 7")
     assert report["verified_at"].endswith("+00:00")
+    assert report.keys() == {"generation", "subject", "verified_at"}
+
+
+def test_a_success_repeats_what_it_was_made_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {"verified_with": {"program": "p1"}}
+    _, out, _ = run(monkeypatch, capsys, lambda _settings: None, record=record)
+    assert json.loads(out)["record"] == record
 
 
 @pytest.mark.parametrize(

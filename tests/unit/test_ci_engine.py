@@ -144,5 +144,5 @@ def test_interrupted_once_or_twice_the_engine_is_asked_once_and_waited_for(
     time.sleep(0.2)
     process.send_signal(number)
     rest = process.stdout.read().splitlines()
-    assert process.wait(10) == 5
+    assert process.wait(60) == 5
     assert [line for line in rest if not line.startswith("Interrupted")] == ["asked", "finished"]

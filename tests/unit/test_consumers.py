@@ -1,10 +1,9 @@
 """Is a disposable org of its kind of verification, and are leftovers of that kind alone deleted?"""
 
-import time
-
 import pytest
 
 from components.errors import RefusedError
+from components.verification import consumers
 from components.verification.consumers import DisposableOrgSettings
 
 SETTINGS = DisposableOrgSettings(app="cp", url="https://cp.test/", owner_user_id="owner", org_timeout=60)
@@ -16,7 +15,7 @@ def operator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_org_is_called_by_kind_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.9)
+    monkeypatch.setattr(consumers, "unix_time", lambda: 1_800_000_000)
     org = SETTINGS.disposable_org("some.test")
     assert org.slug == "some.test-1800000000"
     assert (org.owner_user_id, org.timeout) == ("owner", 60)

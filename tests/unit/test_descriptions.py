@@ -316,6 +316,9 @@ GITHUB = [
     call("github", "secret_updated_at", "o/r", "A").answered(
         Answer(f"GET {REPOSITORY}/actions/secrets/{{secret_name}}", {"name": "A", "updated_at": SHOWN}), result=MOMENT
     ),
+    call("github", "delete_secret", "o/r", "A").answered(
+        Answer(f"DELETE {REPOSITORY}/actions/secrets/{{secret_name}}", status=204)
+    ),
     call("github", "dispatch", "o/r", "publish.yml", ref="main").answered(
         Answer(f"POST {WORKFLOW}/dispatches", DETAILS), result=77
     ),

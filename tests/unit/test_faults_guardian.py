@@ -19,7 +19,7 @@ def test_what_carries_the_folder_of_a_worker_is_ended_and_nothing_else(tmp_path:
         assert ours.poll() is None
         guardian.communicate(timeout=30)  # closes the pipe, as the end of the harness does
         assert guardian.returncode == 0
-        assert ours.wait(timeout=10) < 0
+        assert ours.wait(timeout=60) < 0
         assert others.poll() is None
     finally:
         for process in (ours, others, guardian):

@@ -567,7 +567,7 @@ def process(address: str, module: str, **told: Any) -> subprocess.Popen[str]:  #
 def test_a_process_reports_success(world: World, address: str) -> None:
     world.status_of_new_orgs = ["running"]
     with process(address, "fly_api_token") as running:
-        out, err = running.communicate(timeout=20)
+        out, err = running.communicate(timeout=120)
     assert running.returncode == 0, err
     assert json.loads(out)["generation"] == 2
     assert json.loads(out)["subject"] == "turn 3"
@@ -577,7 +577,7 @@ def test_a_process_reports_success(world: World, address: str) -> None:
 def test_a_process_reports_failure(world: World, address: str) -> None:
     world.own["conclusion"] = "failure"
     with process(address, "fly_api_token") as running:
-        out, err = running.communicate(timeout=20)
+        out, err = running.communicate(timeout=120)
     assert (running.returncode, out) == (1, "")
     assert "FLY_API_TOKEN generation 2" in err
     assert "both work." in err
@@ -587,7 +587,7 @@ def test_a_process_reports_failure(world: World, address: str) -> None:
 def test_a_probe_takes_the_token_from_standard_input(world: World, address: str) -> None:
     del world
     with process(address, "fly_token_probe") as running:
-        out, err = running.communicate("FlyV1 fm2_new-and-secret", timeout=20)
+        out, err = running.communicate("FlyV1 fm2_new-and-secret", timeout=120)
     assert running.returncode == 0, err
     assert json.loads(out)["generation"] == 2
     assert "fm2_new" not in out + err
@@ -605,9 +605,9 @@ def test_a_process_that_is_ended_deletes_its_org(world: World, address: str) -> 
 
     world.list_orgs = list_orgs  # type: ignore[method-assign]
     with process(address, "fly_api_token", org_timeout=600) as running:
-        assert created.wait(15)
+        assert created.wait(60)
         running.send_signal(signal.SIGTERM)
-        out, _ = running.communicate(timeout=20)
+        out, _ = running.communicate(timeout=120)
     assert (running.returncode, out) == (143, "")
     assert world.orgs == []
     assert world.slugs("delete") == world.slugs("create")

@@ -14,7 +14,7 @@ from components.settings import ROLLING, STAGED
 
 from .fake_fly import FakeFly
 from .test_dynamic_provider import UNKNOWN
-from .wire import Clock, Wire, booted, reply
+from .wire import Clock, Wire, body_of, booted, reply
 
 Properties = dict[str, Any]
 NEW, OLD = "the-new-credential", "the-old-credential"
@@ -57,6 +57,20 @@ def test_another_value_is_a_change_that_needs_no_look_at_fly(new: object, wire: 
 def test_the_same_value_is_no_change(fly: FakeFly) -> None:
     assert not AppSecretsProvider().diff("cp", deployed({"TOKEN": OLD}), app({"TOKEN": OLD})).changes
     assert fly.log == []
+
+
+@pytest.mark.parametrize("act", ["diff", "update"])
+@pytest.mark.parametrize("status", [401, 500])
+def test_fly_that_does_not_say_what_it_holds_is_an_error_with_a_next_step(
+    fly: FakeFly, wire: Wire, act: str, status: int
+) -> None:
+    assert fly.secrets
+    wire.serve = lambda _request: reply(status, {"error": "no"})
+    with pytest.raises(OperatorError, match="app cp holds") as failed:
+        getattr(AppSecretsProvider(), act)("cp", deployed({"TOKEN": OLD}), app({"TOKEN": OLD}))
+    assert "no secret of cp was written" in failed.value.state
+    assert "`pulumi up` again" in failed.value.next_step
+    assert failed.value.contact.startswith("Fly")
 
 
 @pytest.mark.parametrize("how", ["overwritten", "gone"])
@@ -103,6 +117,68 @@ def test_a_secret_that_is_no_longer_managed_stays_where_it_is(fly: FakeFly) -> N
     assert fly.log == []
     assert fly.secrets == {"TOKEN": OLD, "OTHER": "other-value"}
     assert (outs["version"], outs["digests"], outs["names"]) == ("1", {"TOKEN": "digest of TOKEN 1"}, ["TOKEN"])
+
+
+# Decommissioned
+
+
+def leaving(values: dict[str, Any], *unset: str, rollout: str = ROLLING) -> Properties:
+    return app(values, rollout, unset=list(unset))
+
+
+def test_a_secret_that_is_decommissioned_is_unset_with_one_restart_and_only_once(fly: FakeFly) -> None:
+    fly.keep({"TOKEN": OLD, "OTHER": "other-value"})
+    it = AppSecretsProvider()
+    olds, news = deployed({"TOKEN": OLD, "OTHER": "other-value"}, 2), leaving({"OTHER": "other-value"}, "TOKEN")
+    assert it.diff("cp", olds, news).changes
+    outs = dict(it.update("cp", olds, news).outs or {})
+    assert fly.moves == ["write 3", "boot m1 None"]
+    assert fly.secrets == {"OTHER": "other-value"}
+    assert (outs["gone"], outs["names"], outs["digests"]) == (["TOKEN"], ["OTHER"], {"OTHER": "digest of OTHER 2"})
+    assert not it.diff("cp", outs, news).changes
+    fly.secrets["TOKEN"] = "by somebody else, later"
+    assert not it.diff("cp", outs, news).changes, "it is not ours any more"
+    forgotten = leaving({"OTHER": "other-value"})
+    assert it.diff("cp", outs, forgotten).changes
+    assert dict(it.update("cp", outs, forgotten).outs or {})["gone"] == []
+    assert fly.moves == ["write 3", "boot m1 None"]
+
+
+def test_a_secret_is_unset_together_with_the_write_of_others(fly: FakeFly, wire: Wire) -> None:
+    olds, news = deployed({"TOKEN": OLD}), leaving({"OTHER": "other-value"}, "TOKEN")
+    AppSecretsProvider().update("cp", olds, news)
+    (write,) = [each for each in wire.requests if each.method == "POST" and each.url.path.endswith("/secrets")]
+    assert body_of(write)["values"] == {"OTHER": "other-value", "TOKEN": None}
+    assert fly.moves == ["write 2", "boot m1 None"]
+
+
+def test_a_machine_that_cannot_live_without_a_secret_has_it_back(fly: FakeFly) -> None:
+    fly.sick.add("m1 None")
+    with pytest.raises(OperatorError, match="as before") as failed:
+        AppSecretsProvider().update("cp", deployed({"TOKEN": OLD}), leaving({}, "TOKEN"))
+    assert "TOKEN (to be unset)" in failed.value.happened
+    assert "take it off `decommission`" in failed.value.next_step
+    assert fly.secrets == {"TOKEN": OLD}
+    assert fly.booted == {"m1": OLD}
+
+
+def test_a_value_that_nobody_knows_cannot_come_back_and_that_is_said(fly: FakeFly) -> None:
+    fly.sick.add("m1 None")
+    with pytest.raises(OperatorError, match="cannot be read back") as failed:
+        AppSecretsProvider().create(leaving({}, "TOKEN"))
+    assert "TOKEN of cp is already unset" in failed.value.state
+    assert "set it again by hand" in failed.value.next_step
+    assert fly.secrets == {}
+
+
+def test_where_nothing_restarts_nothing_is_unset(fly: FakeFly) -> None:
+    it = AppSecretsProvider()
+    olds, news = deployed({"TOKEN": OLD}), leaving({}, "TOKEN", rollout=STAGED)
+    outs = dict(it.update("cp", olds, news).outs or {})
+    assert outs["gone"] == []
+    assert fly.secrets == {"TOKEN": OLD}
+    assert fly.log == []
+    assert not it.diff("cp", outs, news).changes
 
 
 def test_a_new_secret_of_a_known_app_is_written(fly: FakeFly) -> None:

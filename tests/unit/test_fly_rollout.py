@@ -222,7 +222,7 @@ def test_the_first_machine_goes_alone_then_as_many_as_allowed(fly: FakeFly) -> N
         if kind == "GET /machines/ID/wait" and "/m1/" not in path:
             fly.lock.release()
             try:
-                together.wait(10)
+                together.wait(60)
             finally:
                 fly.lock.acquire()
 
@@ -482,7 +482,7 @@ def test_a_lease_is_kept_while_it_is_held(fly: FakeFly, monkeypatch: pytest.Monk
         if kind == "GET /machines/ID/wait" and number == 1:
             fly.lock.release()
             try:
-                assert renewed.wait(5)
+                assert renewed.wait(60)
             finally:
                 fly.lock.acquire()
         if "renew m1" in fly.log:

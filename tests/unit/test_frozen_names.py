@@ -32,6 +32,7 @@ def test_providers_are_found_by_module_and_class() -> None:
         for kind in (
             provider.CredentialProvider,
             provider.RevocationProvider,
+            provider.DecommissionProvider,
             AppSecretsProvider,
             TenantMachinesProvider,
         )
@@ -39,6 +40,7 @@ def test_providers_are_found_by_module_and_class() -> None:
     assert names == [
         "components.provider.CredentialProvider",
         "components.provider.RevocationProvider",
+        "components.provider.DecommissionProvider",
         "components.fly.provider.AppSecretsProvider",
         "components.tenants.provider.TenantMachinesProvider",
     ]
@@ -60,6 +62,8 @@ def test_progress_is_found_by_type_and_prefix() -> None:
     assert own_state.APP_TYPE == "pulumi-python:dynamic/fly:AppSecrets"
     assert own_state.REVOCATION_TYPE == "pulumi-python:dynamic/rotation:Revocation"
     assert own_state.REVOCATION_PREFIX == "revocation-"
+    assert own_state.DECOMMISSION_TYPE == "pulumi-python:dynamic/rotation:Decommission"
+    assert own_state.DECOMMISSION_PREFIX == "decommission-"
     assert own_state.PROBE_PREFIX == "probe-"
     assert own_state.TENANTS_TYPE == "pulumi-python:dynamic/tenants:TenantEnvironments"
     assert own_state.ACTIONS_SECRET_TYPE == "github:index/actionsSecret:ActionsSecret"

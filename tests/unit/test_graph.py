@@ -5,7 +5,7 @@ The graph is the program's own, on the SDK's mocks; `test_frozen_names.py` has t
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -16,9 +16,10 @@ import pytest
 from pulumi.runtime import mocks
 
 from components import graph, own_state, resources
-from components.graph import Rotation
+from components.graph import Protection, Rotation
 from components.keyring import Credential, fingerprint
-from components.progress import Progress
+from components.leaving import Leaver
+from components.progress import Decommissioned, Progress
 from components.rotated import Rotated
 from components.secret import (
     Check,
@@ -63,6 +64,7 @@ class Engine(mocks.Mocks):
             outputs |= {"turn": "1", "salt": "pepper", "credential_id": "t1", "value": VALUE, "keyring": []}
             outputs["created_at"] = MINTED_AT
         if args.typ == own_state.APP_TYPE:
+            outputs["gone"] = args.inputs["unset"]
             outputs["delivered_at"] = {"TOKEN": LATER if args.name == "late" else DELIVERED_AT, "OTHER": "9999"}
         if args.typ == own_state.CHECK_TYPE:
             told = json.loads(args.inputs["environment"][check.SETTINGS_VARIABLE])
@@ -131,6 +133,8 @@ def run(
     held: HeldBack | None = None,
     progress: Progress | None = None,
     generation: int = 3,
+    leaving: Sequence[Leaver] = (),
+    protected: bool = False,
     **decided: Any,  # noqa: ANN401 - fields of Rotated
 ) -> Graph:
     engine = Engine()
@@ -144,7 +148,10 @@ def run(
             load(DEFAULTS.get, owner="o", old_values={}, compromised={}, reasons={}, max_age_days={}),
             [rotated_of(secret, held_back=held, progress=progress or Progress(), generation=generation, **decided)],
             operator_environment={},
+            leaving=leaving,
         )
+        if protected:
+            Protection(it, protect=True)
         return pulumi.Output.all(**it.secrets).apply(graph.output.update)
 
     program()
@@ -156,7 +163,7 @@ def run(
 # Sources
 
 
-def concealed(wire: Mapping[str, str]) -> str:
+def concealed(wire: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any value
     """A value that the engine is told to encrypt, as the SDK marks it on the wire."""
     assert wire.get("4dabf18193072939515e22adb298388d") == "1b47061264138c4ac30d75fd1eb44270"
     return wire["value"]
@@ -397,6 +404,48 @@ def test_what_is_described_is_what_was_confirmed() -> None:
     assert [each["revoked"] for each in described["timeline"]] == [["n2"], []]
 
 
+# What a verification was made with
+
+RECORD = {
+    "verified_with": {"program": "p1", "requirements": "r1", "kind": {"source": "fly-deploy-token"}},
+    "promotion": {"after": "staging", "override": "a fire", "because": "staging was asleep"},
+}
+
+
+def test_a_verification_repeats_what_it_was_made_with_for_the_output(
+    options: dict[str, pulumi.ResourceOptions],
+) -> None:
+    noted, unnoted = run(SECRET, options, record=RECORD), run(SECRET, options)
+    assert told(noted, "verification-TOKEN") == {**told(unnoted, "verification-TOKEN"), "record": RECORD}
+    assert told(noted, "probe-TOKEN") == told(unnoted, "probe-TOKEN")
+    assert {key: noted.output["TOKEN"][key] for key in RECORD} == RECORD
+    assert noted.inputs["revocation-TOKEN"]["override"] == "a fire"
+
+
+def test_what_an_older_version_has_verified_shows_no_new_key(options: dict[str, pulumi.ResourceOptions]) -> None:
+    unnoted = run(SECRET, options)
+    assert "record" not in told(unnoted, "verification-TOKEN"), "it would run again"
+    assert not unnoted.output["TOKEN"].keys() & {"verified_with", "promotion", "report"}
+    assert "override" not in unnoted.inputs["revocation-TOKEN"]
+    alone = run(SECRET, options, record={"verified_with": RECORD["verified_with"]})
+    assert "promotion" not in alone.output["TOKEN"]
+    assert "override" not in alone.inputs["revocation-TOKEN"]
+
+
+def test_a_record_alone_runs_no_check_again() -> None:
+    plain, noted = (rotated_of(SECRET, progress=Progress(), record=each).wanted_checks({}) for each in ({}, RECORD))
+    assert plain == noted
+
+
+def test_the_record_of_what_nothing_was_revoked_for_is_not_shown() -> None:
+    rotated = rotated_of(SECRET, progress=Progress())
+    report = {"record": RECORD, "verified_at": "v"}
+    assert graph._described(rotated, {**CONFIRMED, "report": report})["verified_with"] == RECORD["verified_with"]
+    described = graph._described(rotated, {**CONFIRMED, "report": {**report, "verified_at": "later"}})
+    assert "verified_with" not in described
+    assert "promotion" not in described
+
+
 def test_consumers_are_named_in_the_order_of_delivery() -> None:
     secret = replace(
         SECRET,
@@ -406,3 +455,55 @@ def test_consumers_are_named_in_the_order_of_delivery() -> None:
     described = graph._described(rotated_of(secret, progress=Progress()), CONFIRMED)
     assert described["consumers"] == ["machines of cp", "tenants in tenant", "workflow publish.yml of o/r"]
     assert len(described["consumers"]) == len(described["locations"])
+
+
+# What leaves
+
+
+def leaver(**changed: Any) -> Leaver:  # noqa: ANN401 - fields
+    secret = replace(
+        SECRET,
+        name="OTHER",
+        fly=(FlySecret(app="cp"), FlySecret(app="alone")),
+        repositories=(RepositorySecret(owner="o", repository="r", workflow="w.yml"),),
+        tenants=TenantMachines(app="tenant", variable="REDIS_URL"),
+    )
+    known = Credential(generation=1, credential_id="o1", name="other-g1", value=VALUE, created_at=MINTED_AT)
+    progress = Progress(current=1, turn="1", salt="pepper", keyring=(known,))
+    family = Family(app="molecule-cp", stack="prod", secret="OTHER", longest_name=255)
+    plain = {"name": "OTHER", "secret": secret, "progress": progress, "family": family, "decommissioned": True}
+    return Leaver(**{**plain, **changed})
+
+
+def test_what_is_ended_is_unset_at_its_apps_first(options: dict[str, pulumi.ResourceOptions]) -> None:
+    it = leaver()
+    graph = run(SECRET, options, leaving=[it])
+    assert (graph.inputs["cp"]["names"], graph.inputs["cp"]["unset"]) == (["TOKEN"], ["OTHER"])
+    assert (graph.inputs["alone"]["names"], graph.inputs["alone"]["unset"]) == ([], ["OTHER"])
+    end = graph.inputs["decommission-OTHER"]
+    assert graph.types["decommission-OTHER"] == own_state.DECOMMISSION_TYPE
+    assert end["apps"] == {"cp": True, "alone": True}
+    assert (end["about"], end["repositories"]) == (it.about, ["o/r"])
+    assert end["tenants"] == {"app": "tenant", "variable": "REDIS_URL"}
+    assert [each["value"] for each in concealed(end["keyring"])] == [VALUE]
+    assert "OTHER" not in graph.inputs
+    assert "verification-OTHER" not in graph.inputs
+
+
+def test_once_it_is_over_the_state_forgets_the_values(options: dict[str, pulumi.ResourceOptions]) -> None:
+    graph = run(SECRET, options, leaving=[leaver(over=Decommissioned(about="then"))])
+    end = graph.inputs["decommission-OTHER"]
+    assert end["about"] == "then"
+    assert concealed(end["keyring"]) == []
+    assert graph.inputs["cp"]["unset"] == ["OTHER"], "else the app would take note that it is not"
+
+
+def test_what_is_left_as_it_is_is_not_in_the_graph(options: dict[str, pulumi.ResourceOptions]) -> None:
+    graph = run(SECRET, options, leaving=[leaver(decommissioned=False)])
+    assert "decommission-OTHER" not in graph.inputs
+    assert "alone" not in graph.inputs
+    assert graph.inputs["cp"]["unset"] == []
+
+
+def test_what_is_protected_is_there_always(options: dict[str, pulumi.ResourceOptions]) -> None:
+    assert run(SECRET, options, protected=True).types["config-key-protect"] == "molecule:rotation:Protection"

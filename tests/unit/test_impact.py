@@ -19,6 +19,7 @@ from components.fly.client import Machine
 from components.impact import (
     Age,
     Case,
+    Departure,
     Effect,
     Finding,
     Impact,
@@ -587,3 +588,81 @@ def test_no_property_of_an_effect_is_left_out_of_the_data() -> None:
     renamed = {"verified": "from", "generation": "to", "orphans": "revokes"}
     elsewhere = {"secret", "writes"}
     assert {renamed.get(each, each) for each in Effect.__dataclass_fields__} - elsewhere == told
+
+
+# What leaves
+
+
+ENDED = Departure(
+    secret="OTHER",
+    decommissioned=True,
+    locations=("Fly app cp", "GitHub repository o/r"),
+    apps=("cp",),
+    credentials=(Revoked(credential_id="o1", name="other-g1"),),
+    remaining=(Revoked(credential_id="o2", name="other-g2"),),
+    ending=("ends o1",),
+    without="Nothing works.",
+    no_way_back=("Fly app cp",),
+    writes=(END,),
+)
+LEFT = Departure(secret="LEFT", decommissioned=False, locations=("Fly app cp",))
+
+
+def test_what_is_ended_is_work_and_restarts_its_apps_once_together_with_what_is_rotated() -> None:
+    impact = impact_of([case()], surroundings(), [ENDED])
+    (restart,) = impact.restarts
+    assert (restart.app, restart.secrets) == ("cp", ("TOKEN", "OTHER (unset)"))
+    assert END in impact.writes
+    assert "OTHER decommissioned" in summary(impact)
+    alone = impact_of([], surroundings(), [ENDED])
+    assert alone.pending
+    assert alone.restarts[0].secrets == ("OTHER (unset)",)
+    assert alone.restarts[0].machines > 0
+    assert summary(alone).startswith("OTHER decommissioned; restarts ")
+
+
+def test_what_is_left_as_it_is_is_no_work_and_said() -> None:
+    impact = impact_of([], surroundings(), [LEFT])
+    assert not impact.pending
+    assert (impact.writes, impact.restarts) == ((), ())
+    assert summary(impact) == "Nothing to rotate on stack prod. No longer managed, and left as it is: LEFT."
+
+
+def test_what_leaves_as_data() -> None:
+    impact = impact_of([], surroundings(), [ENDED, LEFT])
+    data = as_data(impact, text=impact_text.render(impact))
+    validate(data)
+    assert data["leaving"]["OTHER"] == {
+        "decommissioned": True,
+        "locations": ["Fly app cp", "GitHub repository o/r"],
+        "credentials": [{"id": "o1", "name": "other-g1"}],
+        "remaining": [{"id": "o2", "name": "other-g2"}],
+        "ending": ["ends o1"],
+        "without": "Nothing works.",
+        "no_way_back": ["Fly app cp"],
+    }
+    assert not data["leaving"]["LEFT"]["decommissioned"]
+
+
+def test_what_leaves_in_words() -> None:
+    impact = impact_of([], surroundings(), [replace(ENDED, waits_for_runs=True)])
+    text = impact_text.render(impact)
+    assert text.splitlines()[0] == "What `pulumi up` does on stack prod:"
+    assert "SECRET  GENERATION" not in text, "no table without rows"
+    for line in (
+        "OTHER: decommission",
+        "  breaks     Nothing works.",
+        "  unset      1. Fly app cp",
+        "             2. GitHub repository o/r",
+        "  at risk    the stack does not know the value at Fly app cp: unlike the",
+        "  wait       for workflow runs that may have started with it",
+        "  revoke     once nobody holds it: other-g1 (o1)",
+        "             ends o1",
+        "  lives on   other-g2 (o2): only its provider can end it; do that there",
+    ):
+        assert line in text.splitlines(), (line, text)
+    known = impact_text.render(impact_of([], surroundings(), [replace(ENDED, no_way_back=())]))
+    assert "does not get healthy without it has it back, and nothing is revoked" in " ".join(known.split())
+    left = impact_text.render(impact_of([], surroundings(), [LEFT]))
+    assert "No longer managed: LEFT. Nothing is unset or revoked: Fly app cp keeps it" in " ".join(left.split())
+    assert "list it under `decommission`" in " ".join(left.split())

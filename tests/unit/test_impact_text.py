@@ -340,6 +340,7 @@ def test_the_columns(changed: dict[str, Any], column: str, value: str) -> None:
         ({}, "outage", "none: both values work until the old one is revoked"),
         ({"at_risk": "Nothing works."}, "at risk", "Nothing works."),
         ({"costs": ("CI runs lose it",)}, "given up", "CI runs lose it"),
+        ({"promotion": "NOT PROVEN: it sleeps"}, "promotion", "NOT PROVEN: it sleeps"),
     ],
 )
 def test_what_is_done_is_said(changed: dict[str, Any], label: str, said: str) -> None:

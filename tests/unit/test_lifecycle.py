@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from components import lifecycle
 from components.clock import now
@@ -111,7 +111,7 @@ def test_going_back_uses_the_old_value_again_and_revokes_nothing() -> None:
     current, after = make_current([issuer], FAMILY, 1, keyring=keyring)
     assert current == first
     assert sorted(each.generation for each in after) == [1, 2]
-    assert issuer.calls[len(before) :] == ["list"]
+    assert issuer.calls[len(before) :] == ["list", "try id-1"]
 
 
 def test_an_orphan_of_a_crash_is_revoked_before_minting() -> None:
@@ -281,6 +281,105 @@ def test_a_credential_that_is_accepted_for_too_long_is_an_error(clock: Clock, kn
     revoke(issuer, order(current, keyring))
 
 
+# Lists that lag
+
+
+@pytest.mark.parametrize("cannot_be_asked", [False, True])
+def test_one_that_is_not_listed_yet_is_neither_forgotten_nor_taken_for_an_orphan_later(
+    cannot_be_asked: bool,  # noqa: FBT001 - a column
+) -> None:
+    issuer = FakeIssuer(cannot_be_asked=cannot_be_asked, stale=[])
+    in_use, keyring = make_current([issuer], FAMILY, 1, keyring=None)
+    _, keyring = make_current([issuer], FAMILY, 2, keyring=keyring)
+    issuer.stale = None
+    _, keyring = make_current([issuer], FAMILY, 3, keyring=keyring)
+    assert issuer.revoked == []
+    assert [each.generation for each in keyring] == [3, 2, 1]
+    back, _ = make_current([issuer], FAMILY, 1, keyring=keyring)
+    assert back == in_use
+
+
+def test_one_that_nobody_can_be_asked_about_is_forgotten_once_its_generation_is_over() -> None:
+    issuer, _, keyring = two_generations()
+    issuer.cannot_be_asked, issuer.stale = True, []
+    _, keyring = make_current([issuer], FAMILY, 3, keyring=keyring, keep_from=2)
+    assert [each.generation for each in keyring] == [3, 2]
+
+
+def test_one_that_is_refused_is_not_made_current_again_however_alive_it_is_listed() -> None:
+    issuer, current, keyring = two_generations()
+    issuer.stale = issuer.issued()
+    issuer.revoke(current.credential_id)
+    again, keyring = make_current([issuer], FAMILY, 2, keyring=keyring)
+    assert again.credential_id in issuer.alive
+    assert [each.credential_id for each in keyring] == [again.credential_id, "id-1"]
+
+
+def test_a_verified_one_that_is_not_listed_yet_is_known_by_its_value(clock: Clock) -> None:
+    issuer, current, keyring = two_generations()
+    issuer.stale = [each for each in issuer.issued() if each.credential_id != current.credential_id]
+    verdict = revoke(issuer, order(current, keyring), clock)
+    assert list(issuer.alive) == [current.credential_id]
+    assert [each.credential_id for each in verdict.revoked] == ["id-1"]
+    assert clock.naps == []
+
+
+def test_a_verified_one_that_nobody_can_be_asked_about_is_waited_for(clock: Clock) -> None:
+    issuer, current, keyring = two_generations()
+    everything = issuer.issued()
+    issuer.cannot_be_asked = True
+    issuer.stale = [each for each in everything if each.credential_id != current.credential_id]
+
+    def catch_up(seconds: float) -> None:
+        clock.sleep(seconds)
+        issuer.stale = None
+
+    revoke_all_but([issuer], order(current, keyring), sleep=catch_up)
+    assert list(issuer.alive) == [current.credential_id]
+    assert len(clock.naps) == 1
+
+
+def test_a_verified_one_that_is_never_listed_is_an_error_after_the_deadline(clock: Clock) -> None:
+    issuer, current, keyring = two_generations()
+    issuer.cannot_be_asked, issuer.stale = True, []
+    with pytest.raises(OperatorError, match="does not list the verified credential"):
+        revoke(issuer, order(current, keyring, timeout=30), clock)
+    assert 30 <= sum(clock.naps) <= 34
+    assert issuer.revoked == []
+
+
+@pytest.mark.parametrize("cannot_be_asked", [False, True])
+def test_one_that_was_abandoned_before_it_was_listed_dies_too(cannot_be_asked: bool) -> None:  # noqa: FBT001 - a column
+    issuer = FakeIssuer()
+    _, keyring = make_current([issuer], FAMILY, 1, keyring=None)
+    issuer.stale = issuer.issued()
+    _, keyring = make_current([issuer], FAMILY, 2, keyring=keyring)
+    issuer.cannot_be_asked = cannot_be_asked
+    current, keyring = make_current([issuer], FAMILY, 1, keyring=keyring)
+    revoke(issuer, order(current, keyring))
+    assert list(issuer.alive) == ["id-1"]
+
+
+def test_one_that_is_listed_no_more_and_accepted_on_is_proven_dead_by_the_next_run_too(clock: Clock) -> None:
+    issuer, current, keyring = two_generations()
+    issuer.still_accepted = 10**9
+    with pytest.raises(OperatorError, match="still accepted"):
+        revoke(issuer, order(current, keyring), clock)
+    issuer.stale = [each for each in issuer.issued() if each.live]  # as Neon and Resend do
+    with pytest.raises(OperatorError, match="still accepted"):
+        revoke(issuer, order(current, keyring), clock)
+    issuer.still_accepted = 0
+    verdict = revoke(issuer, order(current, keyring))
+    assert [each.credential_id for each in verdict.revoked] == ["id-1"]
+
+
+def test_what_the_list_alone_calls_alive_is_not_said_to_be_accepted(clock: Clock) -> None:
+    issuer, current, _ = two_generations()
+    issuer.stale = issuer.issued()
+    with pytest.raises(OperatorError, match="still listed as alive"):
+        revoke(issuer, order(current, [current]), clock)
+
+
 # Failures
 
 
@@ -333,12 +432,17 @@ class Held:
 
 
 class Rotations(RuleBasedStateMachine):
-    """Bumps, steps back, crashes, lost answers and hand-made credentials in any order."""
+    """Bumps, steps back, crashes, lost answers, lists that lag, lazy revocations and hand-made credentials in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.issuer = FakeIssuer()
         self.held = Held()
+
+    @initialize(cannot_be_asked=st.booleans())
+    def begin(self, cannot_be_asked: bool) -> None:  # noqa: FBT001 - drawn
+        """With one kind of provider or the other."""
+        self.issuer.cannot_be_asked = cannot_be_asked
 
     @rule(up=st.integers(1, 2))
     def bump(self, up: int) -> None:
@@ -356,7 +460,13 @@ class Rotations(RuleBasedStateMachine):
     def _turn(self, generation: int) -> None:
         # A failure that was armed hits this call or the next one.
         try:
-            _, self.held.keyring = make_current([self.issuer], FAMILY, generation, keyring=self.held.keyring)
+            _, self.held.keyring = make_current(
+                [self.issuer],
+                FAMILY,
+                generation,
+                keyring=self.held.keyring,
+                keep_from=0 if self.held.verified is None else self.held.verified.generation,
+            )
         except OperatorError:
             return
 
@@ -375,14 +485,37 @@ class Rotations(RuleBasedStateMachine):
         assert self.held.credential is not None
         current = self.held.keyring[0]
         holdings = {"Fly app cp": fingerprint(self.held.credential.value)}
-        it = replace(order(current, self.held.keyring), holdings=holdings)
+        it = replace(order(current, self.held.keyring, timeout=0), holdings=holdings)
         try:
             revoke(self.issuer, it)
         except OperatorError:
             return
         self.held.verified = current
-        family = [each for each, name in self.issuer.alive.items() if FAMILY.generation_of(name) is not None]
-        assert family == [current.credential_id]
+        if self.issuer.stale is None:
+            family = [each for each, name in self.issuer.alive.items() if FAMILY.generation_of(name) is not None]
+            assert family == [current.credential_id]
+        known = {each.credential_id for each in self.held.keyring} - {current.credential_id}
+        assert not known & {*self.issuer.alive}, "what the stack knows it can end, whatever is listed"
+
+    @precondition(lambda self: self.issuer.stale is None)
+    @rule()
+    def lag(self) -> None:
+        """From now on the list shows what was true at this moment."""
+        self.issuer.stale = [
+            Issued(credential_id=each, name=name, live=each in self.issuer.alive, created_at="then")
+            for each, name in (self.issuer.alive | self.issuer.dead).items()
+        ]
+
+    @precondition(lambda self: self.issuer.stale is not None)
+    @rule()
+    def catch_up(self) -> None:
+        """The list shows what is true."""
+        self.issuer.stale = None
+
+    @rule(times=st.sampled_from([0, 1, 10**9]))
+    def be_lazy(self, times: int) -> None:
+        """What is revoked is accepted on for a while, or for good."""
+        self.issuer.still_accepted = times
 
     @rule(number=st.integers(1, 4), after=st.booleans(), status=st.sampled_from([None, 401, 429, 500]))
     def arm(self, number: int, after: bool, status: int | None) -> None:  # noqa: FBT001 - drawn
@@ -409,7 +542,7 @@ class Rotations(RuleBasedStateMachine):
 
 
 Rotations.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestRotations = Rotations.TestCase
 

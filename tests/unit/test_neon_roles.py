@@ -184,6 +184,23 @@ def test_reset_has_one_role_whose_old_password_dies_at_once(neon: FakeNeon) -> N
     assert neon.works(back.value), "a dead password does not come back: a new one is made"
 
 
+def test_the_newest_password_is_the_one_that_lives_whatever_the_clocks_of_two_operators_said(neon: FakeNeon) -> None:
+    _, keyring = turn(neon, 1, None, strategy="reset")
+    second, keyring = turn(neon, 2, keyring, verified=1, strategy="reset")
+    times = ("2026-11-26T11:00:00+00:00", "2026-11-27T12:00:00+00:00")
+    keyring = [replace(each, created_at=time) for each, time in zip(keyring, times, strict=True)]
+    revoke(neon, keyring[0], keyring, strategy="reset")
+    assert neon.works(second.value)
+
+
+def test_a_role_that_is_not_listed_yet_is_not_made_once_more(neon: FakeNeon, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, keyring = turn(neon, 1, None)
+    monkeypatch.setattr(FakeNeon, "roles", lambda *_: [])
+    second, _ = turn(neon, 2, keyring)
+    assert first.credential_id.partition("/")[0] != second.credential_id.partition("/")[0]
+    assert neon.works(first.value)
+
+
 @given(st.lists(st.sampled_from(["bump", "verify", "back"]), max_size=12))
 def test_what_is_verified_works_until_its_successor_is(steps: list[str]) -> None:
     neon = FakeNeon()

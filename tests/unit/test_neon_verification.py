@@ -2,7 +2,6 @@
 
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from components.contacts import CONTACTS
 from components.http import ApiError
-from components.verification import neon_api_key, neon_api_key_probe
+from components.verification import consumers, neon_api_key, neon_api_key_probe
 from components.verification.check import CheckFailedError, Subject
 
 from .announced import assert_covered
@@ -141,7 +140,7 @@ def test_the_branch_of_another_org_does_not_count(world: World) -> None:
 
 
 def test_a_branch_that_was_there_before_does_not_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
+    monkeypatch.setattr(consumers, "unix_time", lambda: 1_800_000_000)
     world.branches.append(world.branch("br-old", "keytest-1800000000"))
     world.provision = lambda _slug: world.used.update({2: at(10)})
     fails(world, "has no new branch keytest-1800000000")

@@ -11,7 +11,7 @@ from components import own_state
 from components.errors import RefusedError
 from components.keyring import Credential, fingerprint
 from components.own_state import from_resources
-from components.progress import AppInState, CheckInState, Progress, State
+from components.progress import AppInState, CheckInState, Decommissioned, Progress, State
 
 
 def urn(kind: str, name: str) -> str:
@@ -157,6 +157,24 @@ def test_a_state_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(own_state, "invoke", invoke)
     with pytest.raises(RefusedError, match="no backend"):
         own_state.read()
+
+
+# What a verification has recorded
+
+
+@pytest.mark.parametrize(
+    ("told", "record", "overridden"),
+    [
+        ({}, {}, ""),
+        ({"record": {"verified_with": {"program": "p"}}}, {"verified_with": {"program": "p"}}, ""),
+        ({"record": {"promotion": {"override": "why"}}}, {"promotion": {"override": "why"}}, "why"),
+        ({"record": "?"}, {}, ""),
+    ],
+)
+def test_what_a_verification_has_recorded(told: dict[str, Any], record: dict[str, Any], overridden: str) -> None:
+    progress = Progress(verification=CheckInState(command="", told=told))
+    assert (progress.record, progress.overridden) == (record, overridden)
+    assert Progress().record == {}
 
 
 def credentials(kept: list[dict[str, Any]]) -> tuple[Credential, ...]:
@@ -372,3 +390,20 @@ def test_the_value_and_the_age_of_a_generation() -> None:
     assert known.minted_at == "then"
     assert Progress(verified=3, keyring=credentials(PAIR)).minted_at == ""
     assert Progress(keyring=credentials(keyring(g1=""))).value_of(1) is None
+
+
+def test_what_was_ended_and_what_an_app_is_without() -> None:
+    kind = own_state.DECOMMISSION_TYPE
+    outputs = {"about": "a", "revoked": ["n1"], "alive": ["n2"], "family": {}}
+    gone = app("cp", B="b")
+    gone[urn(own_state.APP_TYPE, "cp")]["outputs"] |= {"gone": ["A"], "unset": ["A"]}
+    state = from_resources({urn(kind, "decommission-A"): {"type": kind, "outputs": outputs}, **gone})
+    assert state.decommissioned == {"A": Decommissioned(about="a", revoked=("n1",), alive=("n2",))}
+    assert state.apps["cp"].gone == ("A",)
+    assert state.progress == {}
+    assert from_resources(app("cp", B="b")).apps["cp"].gone == (), "an older version of this program delivered"
+
+
+def test_who_minted_is_known() -> None:
+    issuer = {"kind": "k", "settings": {"app": "a"}}
+    assert from_resources(credential("A", 1.0, issuer=issuer)).of("A").issuer == issuer

@@ -9,10 +9,11 @@ from components import provider
 from components.errors import OperatorError, RefusedError
 from components.issuers import ISSUERS, Context, Kind
 from components.keyring import Credential, fingerprint
-from components.provider import ROTATIONS_KEPT, CredentialProvider, RevocationProvider
+from components.provider import ROTATIONS_KEPT, CredentialProvider, DecommissionProvider, RevocationProvider
 
 from .fake_issuer import FakeIssuer, Watched
 from .test_dynamic_provider import UNKNOWN
+from .wire import Wire, reply
 
 Properties = dict[str, Any]
 OLD = "the-old-credential"
@@ -425,6 +426,14 @@ def test_the_first_rotation_is_written_down(pair: list[Credential], revoked_now:
     assert outs["timeline"] == [{**FIRST, "revoked_at": revoked_now, "revoked": [f"{NAME}1"]}]
 
 
+@pytest.mark.usefixtures("issuer", "revoked_now")
+def test_why_it_came_before_it_was_proven_is_written_down(pair: list[Credential]) -> None:
+    olds = kept(outputs(revocation(pair[0], pair, override="a fire")))
+    assert olds["timeline"][0]["override"] == "a fire"
+    again = outputs(revocation(pair[0], pair, verified_at="2026-11-25T12:00:00+00:00"), olds)
+    assert again["timeline"][0]["override"] == "a fire", "a verification alone changes nothing of it"
+
+
 def test_where_nothing_had_to_be_revoked_there_is_no_time_of_it(issuer: FakeIssuer, pair: list[Credential]) -> None:
     issuer.revoke("t1")
     outs = outputs(revocation(pair[0], pair[:1], reason="leaked"))
@@ -529,3 +538,72 @@ def test_another_minting_of_the_same_generation_is_another_rotation(pair: list[C
 def test_no_value_gets_into_a_timeline(pair: list[Credential]) -> None:
     outs = outputs(revocation(pair[0], pair))
     assert not any(each.value in repr(outs["timeline"]) for each in pair)
+
+
+# Decommission
+
+
+def decommissioned(**changed: Any) -> Properties:  # noqa: ANN401 - properties
+    known = Credential(generation=1, credential_id="t1", name=f"{NAME}1", value="value of t1", created_at="2026")
+    return {
+        "family": FAMILY,
+        "about": "a",
+        "issuers": [{"kind": "fake", "settings": {}}],
+        "keyring": [known.properties()],
+        "keep_from": 1.0,
+        "apps": {"cp": True},
+        "repositories": [],
+        "tenants": None,
+        "proof_timeout": 30.0,
+        "ci_timeout": 60.0,
+        "revoked": None,
+        "alive": None,
+        **changed,
+    }
+
+
+def test_the_end_of_a_secret_leaves_no_value_behind(issuer: FakeIssuer) -> None:
+    issuer.seed("t1", f"{NAME}1")
+    created = DecommissionProvider().create(decommissioned())
+    assert created.id == "cp-rotation-prod-TOKEN"
+    assert created.outs == {"family": FAMILY, "about": "a", "revoked": [f"{NAME}1"], "alive": []}
+    assert issuer.revoked == ["t1"]
+
+
+@pytest.mark.parametrize(("about", "changes"), [("a", False), ("b", True), (UNKNOWN, True)])
+def test_the_end_comes_once_for_each_turn(about: object, changes: bool) -> None:  # noqa: FBT001 - a column
+    olds = {"family": FAMILY, "about": "a", "revoked": [], "alive": []}
+    emptied = decommissioned(about=about, keyring=[], apps={}, issuers=[])
+    assert DecommissionProvider().diff("id", olds, emptied).changes is changes
+
+
+def test_an_app_that_holds_it_holds_the_end_up_and_the_next_update_comes_to_it(issuer: FakeIssuer) -> None:
+    issuer.seed("t1", f"{NAME}1")
+    it = DecommissionProvider()
+    with pytest.raises(OperatorError, match="Fly app cp still holds it"):
+        it.create(decommissioned(apps={"cp": False}))
+    outs = it.update("id", {"about": "before"}, decommissioned(ci_timeout=None)).outs or {}
+    assert outs["revoked"] == [f"{NAME}1"]
+
+
+def test_tenants_are_asked_of_fly_and_repositories_of_github(
+    issuer: FakeIssuer, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("FLY_ACCESS_TOKEN", "GITHUB_TOKEN"):
+        monkeypatch.setenv(variable, f"operator-token-of-{variable}")
+    issuer.seed("t1", f"{NAME}1")
+    wire.will(reply(200, []), reply(204), reply(200, {"workflow_runs": []}), *[reply(200, {"workflow_runs": []})] * 9)
+    it = decommissioned(repositories=["o/r"], tenants={"app": "tenant", "variable": "REDIS_URL"})
+    DecommissionProvider().create(it)
+    made = [f"{each.method} {each.url.host} {each.url.path}" for each in wire.requests]
+    assert made[:2] == [
+        "GET api.machines.dev /v1/apps/tenant/machines",
+        "DELETE api.github.com /repos/o/r/actions/secrets/TOKEN",
+    ]
+    assert {each.split()[2] for each in made[2:]} == {"/repos/o/r/actions/runs"}
+    assert issuer.revoked == ["t1"]
+
+
+def test_delete_ends_nothing(issuer: FakeIssuer) -> None:
+    DecommissionProvider().delete("id", decommissioned())
+    assert issuer.calls == []

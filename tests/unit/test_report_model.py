@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.report.model import INVISIBLE, LONGEST_TEXT, ManagedSecret, UnreadableError, clean, moment, parse_stack
+from tools.report.model import (
+    INVISIBLE,
+    LONGEST_TEXT,
+    ManagedSecret,
+    Promotion,
+    UnreadableError,
+    clean,
+    moment,
+    parse_stack,
+)
 
 from . import report_stacks as stacks
 
@@ -36,6 +45,28 @@ def test_everything_that_is_exported_of_a_secret_is_read() -> None:
     assert by_name["SECRETS_ENCRYPTION_KEY"].verified_at is None
     assert stack.impact.startswith("FLY_API_TOKEN 3 → 4")
     assert list(stack.not_managed) == ["GITHUB_TOKEN"]
+
+
+def test_which_stack_goes_before_and_whether_it_had_proven_it_is_read() -> None:
+    at = "2026-11-26T18:40:07+00:00"
+    proven = {"after": "staging", "generation": 7.0, "verified_at": at}
+    known = parsed({"promotion": proven, "timeline": [{"generation": 2}]})
+    assert known.promotion == Promotion(
+        after="staging",
+        generation=7,
+        verified_at=datetime(2026, 11, 26, 18, 40, 7, tzinfo=UTC),
+        override="",
+        because="",
+    )
+    assert known.timeline[0].override == ""
+    because = "stack staging has verified no A"
+    unproven = {"after": "staging", "override": "a fire", "because": because}
+    known = parsed({"promotion": unproven, "timeline": [{"generation": 2, "override": "a fire"}]})
+    assert known.promotion == Promotion(
+        after="staging", generation=0, verified_at=None, override="a fire", because=because
+    )
+    assert known.timeline[0].override == "a fire"
+    assert parsed({}).promotion is None
 
 
 def test_an_older_program_that_exports_less_is_read_too() -> None:

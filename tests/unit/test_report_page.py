@@ -279,6 +279,32 @@ def test_the_rotations_are_told_step_by_step() -> None:
     assert part.find("summary")[0].words == f"{len(folded)} older"
 
 
+@pytest.mark.parametrize("why", ["a fire at staging", stacks.HOSTILE])
+def test_whether_the_stack_before_had_proven_it_is_told(why: str) -> None:
+    proven = {"after": "staging", "generation": 7, "verified_at": stacks.at(days=3)}
+    unproven = {"after": "staging", "override": why, "because": "stack staging has verified no B"}
+    secrets = {
+        "A": stacks.secret(stacks.CONTROL_PLANE, timeline=(stacks.rotation(2, stacks.at(days=2)),), promotion=proven),
+        "B": stacks.secret(
+            stacks.CONTROL_PLANE, timeline=(stacks.rotation(2, stacks.at(days=1), override=why),), promotion=unproven
+        ),
+    }
+    root = tree(parse_stack("production", {"secrets": secrets}, []))
+    assert_harmless(root)
+    found = cards(root)
+    assert "Promotionstaging had verified generation 7 23 Nov 2026, 18:40:00 UTC" in found["A"].words
+    assert states_of(found["A"]) == ["✓verified"]
+    assert states_of(found["B"]) == ["inot proven on staging first", "✓verified"]
+    rotations = section(root, "rotations").words
+    assert rotations.count("Without proof on the stack before: ") == 1
+    if why != stacks.HOSTILE:
+        assert (
+            f"Why it went on all the same: {why}. What was missing: stack staging has verified no B."
+            in found["B"].words
+        )
+        assert f"Without proof on the stack before: {why}" in rotations
+
+
 def test_the_updates_say_what_was_bumped_and_how_it_went() -> None:
     part = section(tree(), "updates")
     entries = [each.words for each in part.find("ol")[0].children]

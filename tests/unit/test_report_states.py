@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tools.report.model import ManagedSecret, OldCredential, parse_stack
+from tools.report.model import ManagedSecret, OldCredential, Promotion, parse_stack
 from tools.report.states import State, Urgency, end_of, is_overdue, states, wanted
 from tools.report.words import age, coarse, count, exact, listing, when
 
@@ -23,6 +23,12 @@ def a_secret(**other: Any) -> ManagedSecret:  # noqa: ANN401 - fields of many ty
 
 def old(**until: float) -> OldCredential:
     return OldCredential(credential_id="c", lives_until=NOW + timedelta(**until) if until else None)
+
+
+def promoted(override: str = "") -> Promotion:
+    return Promotion(
+        after="staging", generation=2, verified_at=NOW, override=override, because="stack staging is asleep"
+    )
 
 
 def said(secret: ManagedSecret, counter: int | None = 3) -> list[tuple[str, Urgency]]:
@@ -62,10 +68,17 @@ VERIFIED = ("verified", Urgency.DONE)
         (a_secret(alive=(old(days=1), old(days=-1))), 3, [("2 old credentials still alive", Urgency.NOTE), VERIFIED]),
         (a_secret(alive=(old(days=1),), reason="leaked"), 3, [("old credential still alive", Urgency.ACT), VERIFIED]),
         (a_secret(reason="leaked"), 3, [VERIFIED]),
+        (a_secret(promotion=promoted()), 3, [VERIFIED]),
+        (a_secret(promotion=promoted("a fire")), 3, [("not proven on staging first", Urgency.NOTE), VERIFIED]),
     ],
 )
 def test_states(secret: ManagedSecret, counter: int | None, expected: list[tuple[str, Urgency]]) -> None:
     assert said(secret, counter) == expected
+
+
+def test_a_rotation_without_proof_says_why() -> None:
+    (state, _) = states(a_secret(promotion=promoted("a fire")), 3, NOW)
+    assert state.detail == "Why it went on all the same: a fire. What was missing: stack staging is asleep."
 
 
 def test_whatever_asks_for_something_says_what_to_do() -> None:

@@ -14,15 +14,16 @@ import pytest
 from pulumi.runtime import mocks
 from pulumi.runtime.config import set_all_config
 
-from components import drift, own_state, preflight, rotation, staging
+from components import drift, leaving, own_state, preflight, program_version, promotion, rotation, stack_before, staging
 from components.announcement import Announcement
+from components.clock import now
 from components.drift import Seen
 from components.errors import OperatorError, RefusedError
 from components.impact import Finding, Impact, as_data
 from components.impact_text import render
 from components.issuers import ISSUERS, Kind
 from components.keyring import Credential, fingerprint
-from components.progress import AppInState, CheckInState, Progress, State
+from components.progress import AppInState, CheckInState, Decommissioned, Progress, State
 from components.rotated import Rotated
 from components.secret import Check, Family, FlySecret, Issuer, Secret
 from components.settings import ROLLING, STAGED, Settings
@@ -74,7 +75,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 def issuer(monkeypatch: pytest.MonkeyPatch) -> FakeIssuer:
     """Who mints, under the kind `fake`."""
     issuer = _Announcing()
-    for module in (rotation, preflight):
+    for module in (rotation, preflight, leaving):
         monkeypatch.setattr(module, "ISSUERS", {**ISSUERS, "fake": Kind(build=lambda *_: issuer, operator=None)})
     return issuer
 
@@ -308,6 +309,129 @@ def test_a_reason_that_is_over_is_kept_for_what_was_verified_with_it_and_asked_t
     assert rotated[0].reason == "routine", "a reason that came later changes nothing"
 
 
+# The stack that goes before
+
+PROVEN = {"generation": 2.0, "verified_at": "2026-11-24T12:00:00+00:00"}
+VERSION = program_version.ProgramVersion(program="p1", requirements="r1")
+
+
+@pytest.fixture
+def staging_stack(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The outputs of stack `staging`; a program of a known version, and a clock."""
+    outputs: dict[str, Any] = {"impact": {}}
+    monkeypatch.setattr(stack_before, "outputs_of", lambda stack: outputs if stack == "staging" else pytest.fail(stack))
+    monkeypatch.setattr(program_version, "of_this_program", lambda: VERSION)
+    monkeypatch.setattr(stack_before, "predecessor", lambda _root, stack: "prod" if stack == "circle" else "")
+    return outputs
+
+
+def proven(secret: Secret = SECRET) -> dict[str, Any]:
+    noted = promotion.verified_with(secret, VERSION)
+    return {"secrets": {secret.name: {**PROVEN, "verified_at": now(), "verified_with": noted}}}
+
+
+def test_a_bump_waits_for_the_stack_before_and_no_provider_is_asked(staging_stack: dict[str, Any], wire: Wire) -> None:
+    config(rotations={"TOKEN": 2}, after="staging")
+    with pytest.raises(RefusedError, match="TOKEN generation 2 waits for stack staging"):
+        decide(state_of(TOKEN=deployed()))
+    assert wire.requests == []
+    staging_stack.update(proven())
+    rotated, impact = decide(state_of(TOKEN=deployed()))
+    assert rotated[0].record["promotion"]["after"] == "staging"
+    assert impact.effects[0].promotion.startswith("stack staging has verified generation 2 with this program")
+    config(rotations={"TOKEN": 2}, after="staging", afterDays="1")
+    staging_stack["secrets"]["TOKEN"]["verified_at"] = "2026-11-24T12:00:00+00:00"
+    with pytest.raises(RefusedError, match=r"and 1 are allowed"):
+        decide(state_of(TOKEN=deployed()))
+
+
+def test_an_override_is_heeded_recorded_and_said(staging_stack: dict[str, Any], said: dict[str, list[str]]) -> None:
+    del staging_stack
+    overrides = {"TOKEN": {"generation": 2, "reason": "a fire"}}
+    config(rotations={"TOKEN": 2}, after="staging", promotionOverrides=overrides)
+    rotated, impact = decide(state_of(TOKEN=deployed()))
+    assert rotated[0].overridden == "a fire"
+    assert impact.effects[0].promotion.startswith("NOT PROVEN: ")
+    (warning,) = said["warn"]
+    assert warning.startswith("TOKEN generation 2 goes on without proof on stack staging: a fire. ")
+    config(rotations={"TOKEN": 2}, promotionOverrides=overrides)
+    decide(state_of(TOKEN=deployed()))
+    assert "has no effect, because no stack goes before" in said["warn"][1]
+
+
+def test_a_leak_needs_no_override(staging_stack: dict[str, Any], said: dict[str, list[str]]) -> None:
+    del staging_stack
+    config(rotations={"TOKEN": 2}, after="staging")
+    rotated, _ = decide(state_of(TOKEN=deployed()), settings=leaked())
+    assert rotated[0].overridden == "leaked"
+    assert "without proof on stack staging: leaked" in said["warn"][0]
+
+
+@pytest.mark.parametrize(
+    ("progress", "generation"),
+    [
+        pytest.param(deployed(), 1, id="nothing to do"),
+        pytest.param(deployed(at_fly={"cp": "something else"}), 1, id="repair"),
+        pytest.param(deployed(current=2, turn="2", keyring=(2, 1)), 1, id="go back"),
+        pytest.param(deployed(2, keyring=(2, 1), verified=1), 2, id="finish"),
+    ],
+)
+def test_what_is_half_done_or_given_up_is_never_held_up(
+    staging_stack: dict[str, Any], issuer: FakeIssuer, progress: Progress, generation: int
+) -> None:
+    del staging_stack
+    for each in (1, 2):
+        issuer.seed(f"t{each}", name_of(each))
+    config(rotations={"TOKEN": generation}, after="staging")
+    rotated, _ = decide(state_of(TOKEN=progress))
+    assert rotated[0].generation == generation
+
+
+def test_where_nothing_is_verified_the_record_of_the_state_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, staging_stack: dict[str, Any]
+) -> None:
+    del staging_stack
+    monkeypatch.setattr(program_version, "of_this_program", lambda: pytest.fail("nobody needs the version"))
+    known = deployed()
+    assert known.verification is not None
+    record = {"verified_with": {"program": "p0"}}
+    noted = replace(known, verification=replace(known.verification, told={**known.verification.told, "record": record}))
+    for progress, expected in ((known, {}), (noted, record)):
+        rotated, impact = decide(state_of(TOKEN=progress))
+        assert (rotated[0].record, impact.pending) == (expected, False)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said_of"),
+    [
+        ({"after": "prod"}, "names prod itself"),
+        ({"after": "circle"}, "wait for each other: prod after circle after prod"),
+        ({"after": "a b"}, "has to be the name of a stack"),
+        ({"after": "staging", "afterDays": "0"}, "positive whole number of days"),
+        ({"after": "staging", "promotionOverrides": {"TOKEN": 2}}, "which generation may go first here"),
+        (
+            {"after": "staging", "promotionOverrides": {"NOBODY": {"generation": 2, "reason": "r"}}},
+            "`promotionOverrides` lists NOBODY",
+        ),
+        (
+            {
+                "promotionOverrides": {"TOKEN": {"generation": 2, "reason": "not-for-you"}},
+                "secret": ["promotionOverrides"],
+            },
+            "is encrypted",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("staging_stack")
+def test_what_is_wrong_with_the_order_is_refused_at_once(wire: Wire, changed: dict[str, Any], said_of: str) -> None:
+    config(**changed)
+    with pytest.raises(RefusedError) as refused:
+        decide(state_of(TOKEN=deployed()))
+    assert said_of in refused.value.happened
+    assert "not-for-you" not in str(refused.value)
+    assert wire.requests == []
+
+
 # Staging
 
 
@@ -446,14 +570,49 @@ def test_warnings_of_the_preflight_are_passed_on(said: dict[str, list[str]], mon
     assert impact.effects[0].outage == "Nobody."
 
 
+# What leaves
+
+
+def test_what_leaves_is_said_and_what_is_named_is_ended(issuer: FakeIssuer, said: dict[str, list[str]]) -> None:
+    issuer.seed("t1", name_of(1))
+    config(rotations={"OTHER": 1})
+    state = replace(state_of(TOKEN=deployed(), OTHER=deployed(secret=OTHER)), apps={})
+    (left,) = rotation._leavers(SETTINGS, [SECRET, OTHER], {}, state)
+    assert (left.name, left.decommissioned) == ("TOKEN", False)
+    _, impact = rotation._decide(SETTINGS, [SECRET, OTHER], {}, state, [left])
+    assert [(each.secret, each.decommissioned) for each in impact.departures] == [("TOKEN", False)]
+    assert not impact.pending
+    config(rotations={"OTHER": 1}, decommission=["TOKEN"])
+    (ended,) = rotation._leavers(SETTINGS, [SECRET, OTHER], {}, state)
+    _, impact = rotation._decide(SETTINGS, [SECRET, OTHER], {}, state, [ended])
+    assert [each.name for each in impact.departures[0].credentials] == [name_of(1)]
+    assert [(each.app, each.secrets, each.machines) for each in impact.restarts] == [("cp", ("TOKEN (unset)",), 1)]
+    assert said["warn"] == []
+    over = replace(state, decommissioned={"TOKEN": Decommissioned(about=ended.about)})
+    _, impact = rotation._decide(
+        SETTINGS, [SECRET, OTHER], {}, over, rotation._leavers(SETTINGS, [SECRET, OTHER], {}, over)
+    )
+    assert not impact.pending
+    assert said["warn"][0].startswith("TOKEN is decommissioned: take it off `decommission`")
+
+
+def test_what_is_rotated_and_named_or_half_ended_is_refused() -> None:
+    config(decommission=["TOKEN"])
+    with pytest.raises(RefusedError, match="which `rotations` lists, too"):
+        rotation._leavers(SETTINGS, [SECRET], {}, State())
+    config()
+    half = replace(state_of(TOKEN=deployed()), apps={"cp": AppInState(gone=("TOKEN",))})
+    with pytest.raises(RefusedError, match="after it was unset to be decommissioned"):
+        decide(half)
+
+
 # Where it is said
 
 
 class _Graph:
     """In place of the graph."""
 
-    def __init__(self, _settings: Settings, rotated: Sequence[Rotated], *, operator_environment: object) -> None:
-        del operator_environment
+    def __init__(self, _settings: Settings, rotated: Sequence[Rotated], **_others: object) -> None:
         self.secrets = {each.secret.name: {"generation": each.generation} for each in rotated}
 
 
@@ -462,6 +621,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     outputs: dict[str, Any] = {}
     monkeypatch.setattr(pulumi, "export", outputs.__setitem__)
     monkeypatch.setattr(rotation, "Rotation", _Graph)
+    monkeypatch.setattr(rotation, "Protection", lambda *_, **__: None)
     return outputs
 
 

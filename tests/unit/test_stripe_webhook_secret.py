@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -29,7 +30,7 @@ from components.verification.stripe_webhook_secret import (
 
 from .announced import assert_covered
 from .fake_stripe import OPERATOR, URL, FakeStripe, endpoint
-from .wire import START, Wire, booted, reply
+from .wire import START, Clock, Wire, booted, reply
 
 SECRET = "whsec_ofTheNewEndpoint123456"
 SUBJECT = Subject(secret="STRIPE_WEBHOOK_SECRET", generation=2, credential_id="we_1")
@@ -142,29 +143,36 @@ def at(monkeypatch: pytest.MonkeyPatch, *moments: datetime) -> None:
 def test_within_the_window_the_verification_passes(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    at(monkeypatch, START - timedelta(hours=23, minutes=10), START - timedelta(seconds=1))
+    at(monkeypatch, *[START - timedelta(hours=23, minutes=10)] * 2, START - timedelta(seconds=1))
     verify({**ROLLED, **WINDOW}, SUBJECT)
     assert len(world.events) == 1
     assert "for another 23 h 10 min" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("told", [TOLD, ROLLED], ids=["endpoint", "rolled"])
-def test_after_the_window_nothing_is_asked(
+def test_after_the_window_nothing_is_asked_but_the_time(
     world: World, wire: Wire, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
 ) -> None:
-    at(monkeypatch, START)
-    for variable in ("FLY_API_TOKEN", "STRIPE_API_KEY"):
-        monkeypatch.delenv(variable)
+    at(monkeypatch, START, START)
+    monkeypatch.delenv("STRIPE_API_KEY")
     with pytest.raises(CheckFailedError, match=r"ended at 2026-11-23T13:00:00\+01:00.*roll the secret again") as failed:
         verify({**told, **WINDOW}, SUBJECT)
     assert "bump the counter" in str(failed.value)
     assert "resend them" in str(failed.value)
     assert not world.events
-    assert not wire.requests
+    assert [request.url.path for request in wire.requests] == ["/v1/apps/cp/secrets"]
+
+
+def test_a_window_that_is_over_by_the_clock_of_the_machine_alone_is_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(monkeypatch, START + timedelta(hours=1), START - timedelta(minutes=1), START - timedelta(seconds=1))
+    verify({**ROLLED, **WINDOW}, SUBJECT)
+    assert len(world.events) == 1
 
 
 def test_a_window_that_ends_while_the_checks_run_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    at(monkeypatch, START - timedelta(seconds=1), START)
+    at(monkeypatch, *[START - timedelta(seconds=1)] * 2, START)
     with pytest.raises(CheckFailedError, match="ended at"):
         verify({**ROLLED, **WINDOW}, SUBJECT)
     assert len(world.events) == 1, "the checks have run"
@@ -260,15 +268,31 @@ def test_machines_with_the_value_before_fail(world: World) -> None:
         verify(TOLD, SUBJECT)
 
 
+def test_an_endpoint_that_is_not_listed_yet_is_waited_for(world: World, clock: Clock) -> None:
+    there, world.endpoints = world.endpoints, []
+
+    def catch_up() -> None:
+        world.endpoints = there
+
+    clock.on_sleep = catch_up
+    verify(TOLD, SUBJECT)
+    assert len(world.events) == 1
+
+
 @pytest.mark.parametrize(
     ("endpoints", "reason"), [([], "has no webhook endpoint"), ([endpoint(1, status="disabled")], "is disabled")]
 )
 def test_the_endpoint_has_to_be_enabled(
-    world: World, monkeypatch: pytest.MonkeyPatch, endpoints: list[dict[str, Any]], reason: str
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    nothing_is_ending: threading.Event,
+    endpoints: list[dict[str, Any]],
+    reason: str,
 ) -> None:
     world.endpoints = endpoints
     with pytest.raises(CheckFailedError, match=reason):
         verify(TOLD, SUBJECT)
+    nothing_is_ending.clear()  # the probe is another process
     hand_in(monkeypatch, SECRET)
     with pytest.raises(CheckFailedError, match=reason):
         stripe_webhook_secret_probe.probe({}, SUBJECT)

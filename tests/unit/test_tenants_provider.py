@@ -56,6 +56,14 @@ def changes(olds: Properties, news: Properties) -> bool:
     return bool(IT.diff("cp", olds, news).changes)
 
 
+def test_fly_that_does_not_list_the_machines_is_an_error_with_a_next_step(fly: FakeFly, wire: Wire) -> None:
+    assert fly.machines
+    wire.serve = lambda _request: reply(403, {"error": "no"})
+    with pytest.raises(OperatorError, match="app cp holds") as failed:
+        changes(tenants(), tenants())
+    assert "`pulumi up` again" in failed.value.next_step
+
+
 @pytest.mark.parametrize("new", [NEW, UNKNOWN], ids=["known", "unknown in a preview"])
 def test_another_value_is_a_change_that_needs_no_look_at_fly(new: object, wire: Wire) -> None:
     assert changes(tenants({"REDIS_URL": OLD}, machines=2), tenants({"REDIS_URL": new}))

@@ -60,6 +60,7 @@ class Looked:
         verified_at: When, RFC 3339; "" for never.
         age: Of the one verified last.
         locations: Where it stands.
+        overridden: Why the one verified last came before the stack that goes first had proven it; "" where that had, or none goes first.
     """
 
     requested: int
@@ -68,6 +69,7 @@ class Looked:
     verified_at: str
     age: Age
     locations: tuple[str, ...]
+    overridden: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,6 +145,7 @@ def _looked(stack: Stack, secret: Secret) -> Looked:
         verified_at=progress.verified_at,
         age=age_since(progress.minted_at, max_age_days=stack.settings.max_age_days.get(secret.name), now=stack.now),
         locations=tuple(str(each) for each in secret.locations),
+        overridden=progress.overridden,
     )
 
 

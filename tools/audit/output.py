@@ -29,9 +29,9 @@ def data(audit: Audit | NotAudited) -> dict[str, Any]:
     "secrets": {NAME: SECRET}}`. With status 2 the stack could not be audited: then `error` says why, and the others are empty.
 
     FINDING is `{"kind", "secret", "where", "what", "next"}`, all of them texts: `kind` is one of `tools.audit.findings.Kind`, `secret`
-    is "" where it is about the stack. SECRET is `{"requested", "current", "verified", "verified_at", "age", "locations"}`: three
-    generations (0 for none), a time (RFC 3339, "" for never), `{"minted_at", "days", "rotate_by", "overdue"}` (`days` is null where
-    nothing was minted) and a list of texts.
+    is "" where it is about the stack. SECRET is `{"requested", "current", "verified", "verified_at", "age", "locations", "overridden"}`:
+    three generations (0 for none), a time (RFC 3339, "" for never), `{"minted_at", "days", "rotate_by", "overdue"}` (`days` is null where
+    nothing was minted), a list of texts, and why it was rotated before the stack that goes first had proven it ("" where it had).
     """
     if isinstance(audit, NotAudited):
         error = {"what": audit.what, "state": audit.state, "next": audit.next_step}
@@ -49,6 +49,7 @@ def data(audit: Audit | NotAudited) -> dict[str, Any]:
                 "verified_at": each.verified_at,
                 "age": _age_data(each.age),
                 "locations": list(each.locations),
+                "overridden": each.overridden,
             }
             for name, each in audit.secrets.items()
         },
@@ -126,6 +127,8 @@ def _age_data(age: Age) -> dict[str, Any]:
 
 def _counted(audit: Audit) -> str:
     looked = f"{_number(len(audit.secrets), 'secret')} looked at"
+    if overridden := sorted(name for name, each in audit.secrets.items() if each.overridden):
+        looked += f"; rotated without proof on the stack before: {', '.join(overridden)}"
     if not audit.information:
         return looked
     return f"{looked}; {_number(len(audit.information), 'unmanaged credential')}, see `--strict`"

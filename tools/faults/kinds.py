@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+TRANSIENT = frozenset({"drop-after", "drop-before", "timeout", "500", "503", "429", "429 later", "423"})
+"""Kinds that a client may well bear by asking again."""
 LASTING = 10_000  # requests: until the faults are cleared
 HELD_UP = 2_000  # milliseconds that a request is held up while somebody is killed; then the provider carries it out
 RETRY_AFTER = 2  # seconds
@@ -32,7 +34,7 @@ class Kind:
         name: Its heading.
         fault: What the sandbox is told to do, less what it is to do it to.
         blow: What else happens.
-        writes_only: Where a request that only reads would be answered, or not, in the same way by another kind.
+        writes_only: Where a request that only reads would be answered, or not, in the same way by another kind (`plan.cells`).
         about: One line for the document.
     """
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 READS = frozenset({"GET", "HEAD"})
@@ -12,7 +13,26 @@ READS = frozenset({"GET", "HEAD"})
 FIXED = frozenset({"app", "owner", "org", "repo", "secret_name", "workflow_id"})
 # The GraphQL queries among the root fields; the others are mutations.
 QUERIES = frozenset({"app", "viewer", "organization"})
+# Writes to a location: an app's secrets, its machines and those of tenants, the repository's secret.
+DELIVERIES = (
+    r"^fly /v1/apps/[^/]+/secrets$",
+    r"^fly /v1/apps/[^/]+/machines/[^/]+$",
+    r"^github /api/v3/repos/[^/]+/[^/]+/actions/secrets/",
+)
 ENTERPRISE = "/api/v3"  # in front of the paths that pulumi-github calls; checks call the same ones without
+
+
+class Phase(StrEnum):
+    """Which part of a rotation a request is of."""
+
+    PLAN = "plan"
+    """What a preview asks as well."""
+    MINT = "mint"
+    """From the first resource to the first write of an app's secrets: credential and probe."""
+    DELIVER = "deliver"
+    """Until the last location has been written."""
+    PROVE = "prove"
+    """Verification and revocation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +65,11 @@ class Request:
         return not (path == "/graphql" and set(fields.split(",")) <= QUERIES)
 
     @property
+    def delivers(self) -> bool:
+        """Whether it writes a value to a location."""
+        return self.writes and any(re.search(each, f"{self.provider} {self.target}") for each in DELIVERIES)
+
+    @property
     def _prefix(self) -> str:
         return ENTERPRISE if self.target.startswith(ENTERPRISE) else ""
 
@@ -75,6 +100,7 @@ class Position:
         of: How many of them an undisturbed rotation makes.
         writes: Whether it changes something.
         before_minting: Whether it is made before the first write: what a preview makes as well.
+        phase: Of the rotation.
     """
 
     provider: str
@@ -85,6 +111,7 @@ class Position:
     of: int
     writes: bool
     before_minting: bool
+    phase: Phase = Phase.MINT
 
     @property
     def title(self) -> str:
@@ -115,16 +142,17 @@ def positions(made: Sequence[Request]) -> list[Position]:
     """
     first_write = next((number for number, each in enumerate(made) if each.writes), len(made))
     planned = _before_the_longest_pause(made[: first_write + 1])
+    deliveries = [number for number, each in enumerate(made) if each.delivers] or [len(made)]
     counts: dict[tuple[str, str, str], int] = {}
     seen: set[tuple[str, str, str]] = set()
-    found: list[tuple[Request, int, bool]] = []
+    found: list[tuple[Request, int, Phase]] = []
     for number, each in enumerate(made):
         key = (each.provider, each.method, each.pattern)
         counts[key] = counts.get(key, 0) + 1
         if number == planned:
             seen.clear()
         if each.writes or key not in seen:
-            found.append((each, counts[key], number < planned))
+            found.append((each, counts[key], _phase(number, planned, deliveries)))
         if each.writes:
             seen.clear()
         seen.add(key)
@@ -137,10 +165,20 @@ def positions(made: Sequence[Request]) -> list[Position]:
             nth=nth,
             of=counts[each.provider, each.method, each.pattern],
             writes=each.writes,
-            before_minting=planning,
+            before_minting=phase is Phase.PLAN,
+            phase=phase,
         )
-        for each, nth, planning in found
+        for each, nth, phase in found
     ]
+
+
+def _phase(number: int, planned: int, deliveries: Sequence[int]) -> Phase:
+    """Of the request of that number, where so many belong to the plan and those of these numbers deliver."""
+    if number < planned:
+        return Phase.PLAN
+    if number < deliveries[0]:
+        return Phase.MINT
+    return Phase.DELIVER if number <= deliveries[-1] else Phase.PROVE
 
 
 def _before_the_longest_pause(made: Sequence[Request]) -> int:

@@ -65,6 +65,7 @@ class PastRotation:
         verified_at: Every consumer was seen to work with it.
         revoked_at: Everything else of the family was dead.
         revoked: The names of what was revoked.
+        override: Why it came before the stack that goes first had proven it; "" where that had, or none goes first.
     """
 
     generation: int
@@ -74,6 +75,26 @@ class PastRotation:
     verified_at: datetime | None
     revoked_at: datetime | None
     revoked: tuple[str, ...]
+    override: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """Which stack goes before, and whether it had proven what was rotated here last.
+
+    Attributes:
+        after: That stack.
+        generation: What it had verified; 0 where that did not do.
+        verified_at: When it had; None where that did not do.
+        override: Why it went on here without; "" where it did not.
+        because: What was missing; "" for nothing.
+    """
+
+    after: str
+    generation: int
+    verified_at: datetime | None
+    override: str
+    because: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +115,7 @@ class ManagedSecret:
         locations: In the order of delivery.
         staged: The generation that is written and waits for a restart of the machines; None without one.
         timeline: Its last rotations, newest first.
+        promotion: Where a stack goes before this one.
     """
 
     name: str
@@ -109,6 +131,7 @@ class ManagedSecret:
     locations: tuple[Location, ...]
     staged: int | None
     timeline: tuple[PastRotation, ...]
+    promotion: Promotion | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +264,20 @@ def _secret(name: str, value: object) -> ManagedSecret:
         ),
         staged=None if each.get("staged") is None else _number(each, "staged", where),
         timeline=tuple(_past_rotation(past, f"{where}.timeline") for past in _mappings(each, "timeline", where)),
+        promotion=_promotion(each.get("promotion"), f"{where}.promotion"),
+    )
+
+
+def _promotion(value: object, where: str) -> Promotion | None:
+    if value is None:
+        return None
+    each = _mapping(value, where)
+    return Promotion(
+        after=_text(each, "after", where),
+        generation=_number(each, "generation", where),
+        verified_at=_moment(each, "verified_at", where),
+        override=_text(each, "override", where),
+        because=clean(_text(each, "because", where, longest=None), longest=5 * LONGEST_TEXT),
     )
 
 
@@ -253,6 +290,7 @@ def _past_rotation(each: Mapping[str, object], where: str) -> PastRotation:
         verified_at=_moment(each, "verified_at", where),
         revoked_at=_moment(each, "revoked_at", where),
         revoked=_texts(each, "revoked", where),
+        override=_text(each, "override", where),
     )
 
 

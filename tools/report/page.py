@@ -205,6 +205,9 @@ def _facts(secret: ManagedSecret, now: datetime) -> list[Fact]:
         facts.append(
             Fact(term="Reason", words="the value before leaked" if secret.reason == "leaked" else secret.reason)
         )
+    if secret.promotion is not None and not secret.promotion.override:
+        words = f"{secret.promotion.after} had verified generation {secret.promotion.generation}"
+        facts.append(Fact(term="Promotion", words=words, at=when(secret.promotion.verified_at)))
     if secret.credential_id:
         facts.append(Fact(term="Credential", words=secret.credential_id))
     return facts

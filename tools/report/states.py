@@ -60,7 +60,7 @@ def states(secret: ManagedSecret, counter: int | None, now: datetime) -> tuple[S
         counter: Its counter in the last update; None where that did not list it.
         now: When the report is written.
     """
-    found = [*_progress(secret, counter), *_due(secret, now), *_alive(secret, now)]
+    found = [*_progress(secret, counter), *_due(secret, now), *_alive(secret, now), *_promotion(secret)]
     if secret.generation:
         found.append(State(words="verified", urgency=Urgency.DONE))
     return tuple(sorted(found, key=lambda state: -state.urgency.rank))
@@ -142,6 +142,16 @@ def _alive(secret: ManagedSecret, now: datetime) -> Iterable[State]:
         ),
         urgency=Urgency.ACT if late or leaked else Urgency.NOTE,
     )
+
+
+def _promotion(secret: ManagedSecret) -> Iterable[State]:
+    promotion = secret.promotion
+    if promotion is not None and promotion.override:
+        yield State(
+            words=f"not proven on {promotion.after} first",
+            detail=f"Why it went on all the same: {promotion.override}. What was missing: {promotion.because}.",
+            urgency=Urgency.NOTE,
+        )
 
 
 def end_of(old: OldCredential, now: datetime) -> str:

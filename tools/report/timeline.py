@@ -60,6 +60,7 @@ class Row:
         segments: The bar.
         took: From the first step to the last one, in words; "" where it is not known.
         revoked: What was revoked, in words.
+        override: Why it came before the stack that goes first had proven it; "" where that had, or none goes first.
     """
 
     secret: str
@@ -69,6 +70,7 @@ class Row:
     segments: tuple[Segment, ...]
     took: str
     revoked: str
+    override: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +167,7 @@ def _row(name: str, rotation: PastRotation, start: float, end: float) -> Row:
         segments=_segments(rotation, start, end),
         took=exact((known[-1] - known[0]).total_seconds()) if len(known) > 1 and last == len(names) - 1 else "",
         revoked=listing(list(rotation.revoked)),
+        override=rotation.override,
     )
 
 

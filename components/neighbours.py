@@ -1,0 +1,251 @@
+"""The other stacks of this program, as their config files beside this stack's say: two of them must not have the same location.
+
+Two stacks that deliver one secret to one place overwrite each other's value, and each revokes what the other has delivered. It happens
+when a stack's file is copied and a name is left as it was. The files of all stacks are in one folder (`stackConfigDir`), so a preview can
+read them: no network, no state, and of encrypted values nothing.
+
+A stack that has its providers to itself (`ownProviders`, such as that of a local sandbox) may use the names of others. No Pulumi here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # comes with pulumi
+
+from components import secret_map
+from components import settings as configuration
+from components.errors import RefusedError, refusals
+from components.secret import Issuer, Secret
+from components.settings import Settings
+
+PROJECT_FILE = "Pulumi.yaml"
+OWN_PROVIDERS = "ownProviders"
+OBJECTS: Mapping[str, str] = {
+    "oldValueExpiresAt": "old_values",
+    "compromised": "compromised",
+    "reasons": "reasons",
+    "maxAgeDays": "max_age_days",
+}
+"""Config keys that are maps, and what `settings.load` calls them."""
+SHARED: Mapping[str, tuple[str, ...]] = {
+    "neon-role-password": ("project", "branch", "role"),
+    "upstash-redis-user": ("database", "user"),
+}
+"""Of issuers whose credentials are not told apart by name alone: settings that say whose password is changed."""
+
+_Loader = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # libyaml's is ten times as fast, and there may be a hundred files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """What `Pulumi.yaml` says.
+
+    Attributes:
+        name: The prefix of the program's config keys.
+        folder: Where the stacks' files are.
+        defaults: Of every config key that has one.
+    """
+
+    name: str
+    folder: Path
+    defaults: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """Another stack, as its file says.
+
+    Attributes:
+        stack: Its name.
+        settings: Its settings.
+        rotated: The secrets that it rotates.
+    """
+
+    stack: str
+    settings: Settings
+    rotated: tuple[str, ...]
+
+
+def project(root: Path) -> Project:
+    """What the project's file says.
+
+    Args:
+        root: The folder of `Pulumi.yaml`.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not what the engine takes for one.
+    """
+    document = _yaml(root / PROJECT_FILE)
+    declared = document.get("config") or {}
+    return Project(
+        name=str(document.get("name", "")),
+        folder=root / str(document.get("stackConfigDir", "")),
+        defaults={key: each["default"] for key, each in declared.items() if "default" in each},
+    )
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """The files of all stacks, by stack."""
+    found = {path.name.removeprefix("Pulumi.").removesuffix(".yaml"): path for path in folder.glob("Pulumi.*.yaml")}
+    return dict(sorted(found.items()))
+
+
+def read(of: Project, *, stack: str) -> tuple[list[Neighbour], list[str]]:
+    """The stacks beside this one, and the names of files that are none: nothing is known of what those claim.
+
+    Args:
+        of: The project.
+        stack: This stack, which is left out.
+    """
+    found: list[Neighbour] = []
+    unreadable: list[str] = []
+    for name, path in files(of.folder).items():
+        if name == stack:
+            continue
+        try:
+            neighbour = neighbour_of(of, name, path)
+        except (OSError, ValueError, RefusedError):
+            unreadable.append(path.name)
+        else:
+            if neighbour is not None:
+                found.append(neighbour)
+    return found, unreadable
+
+
+def neighbour_of(of: Project, stack: str, path: Path) -> Neighbour | None:
+    """The stack of a file; None for one that has its providers to itself, or rotates nothing.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no stack's config.
+        RefusedError: Settings in it are wrong.
+    """
+    return of_config(of, stack, read_config(path))
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """What a stack's file says under `config`.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no stack's config.
+    """
+    config = _yaml(path).get("config") or {}
+    if not isinstance(config, Mapping):
+        raise ValueError(path.name)  # noqa: TRY004 - part of what the file says
+    return config
+
+
+def of_config(of: Project, stack: str, config: Mapping[str, Any]) -> Neighbour | None:
+    """The stack of a config; None for one that has its providers to itself, or rotates nothing.
+
+    Raises:
+        ValueError: It is no config.
+        RefusedError: Settings in it are wrong.
+    """
+    own = {key.removeprefix(f"{of.name}:"): each for key, each in config.items() if key.startswith(f"{of.name}:")}
+    values = {**of.defaults, **own}
+    rotated = values.get("rotations")
+    if not isinstance(rotated, Mapping):
+        raise ValueError(stack)  # noqa: TRY004
+    if values.get(OWN_PROVIDERS) in {True, "true"} or not rotated:
+        return None
+    settings = configuration.load(
+        lambda key: _text(values.get(key)),
+        owner=_text(config.get("github:owner")),
+        **{argument: values.get(key) for key, argument in OBJECTS.items()},
+    )
+    return Neighbour(stack=stack, settings=settings, rotated=tuple(map(str, rotated)))
+
+
+def assert_apart(secrets: Iterable[Secret], neighbours: Iterable[Neighbour], *, settings: Settings) -> None:
+    """Refuses a secret that another stack delivers to the same place, or whose credentials another stack mints in the same place.
+
+    Args:
+        secrets: What this stack rotates.
+        neighbours: The other stacks.
+        settings: Of this stack.
+
+    Raises:
+        RefusedError: With every such secret.
+    """
+    beside = list(neighbours)
+    errors: list[RefusedError] = []
+    for secret in secrets:
+        mine = _places(secret)
+        for neighbour in beside:
+            if secret.name not in neighbour.rotated:
+                continue
+            theirs = _places_of(secret.name, neighbour.settings, mine=mine, ours=settings)
+            errors.extend(_collision(secret.name, place, neighbour.stack) for place in sorted(mine & theirs))
+    if errors:
+        raise refusals(errors)
+
+
+def _collision(name: str, place: str, stack: str) -> RefusedError:
+    return RefusedError(
+        f"{name} of this stack and of stack {stack} (Pulumi.{stack}.yaml) have the same place: {place}. Each would overwrite the value of "
+        "the other, and revoke it.",
+        next_step=f"give the two stacks different names for it, or take {name} off `rotations` of one of them. If stack {stack} or this one "
+        f"has its providers to itself, as a sandbox has, say so there: `pulumi config set {OWN_PROVIDERS} true`.",
+    )
+
+
+def _places(secret: Secret) -> set[str]:
+    """Where a secret is delivered, and where its credentials are made if their names alone do not tell whose they are."""
+    found = {f"Fly app {each.app}" for each in secret.fly} | {str(each) for each in secret.repositories}
+    if secret.tenants is not None:
+        found.add(f"tenants' machines of Fly app {secret.tenants.app}")
+    if secret.rows is not None and secret.rows.settings.get("project"):
+        rows = secret.rows.settings
+        found.add(
+            f"encrypted rows of Neon project {rows['project']}, branch {rows['branch'] or 'by default'}, database {rows['database']}"
+        )
+    keys = SHARED.get(secret.source.kind, ()) if isinstance(secret.source, Issuer) else ()
+    # What is not configured yet is refused for that.
+    if keys and secret.source.settings[keys[0]]:
+        what = ", ".join(f"{key} {secret.source.settings[key] or 'by default'}" for key in keys)
+        found.add(f"credentials of {secret.source.kind} ({what})")
+    return found
+
+
+def _places_of(name: str, theirs: Settings, *, mine: Iterable[str], ours: Settings) -> set[str]:
+    """The places of another stack's secret."""
+    of_the_map: Callable[[Settings], Secret] | None = getattr(secret_map, name.lower(), None)
+    if of_the_map is not None:
+        return _places(of_the_map(theirs))
+    # One of the program's own: the other stack's goes where this one's goes, but for what has its name from the config.
+    return {_translated(place, ours, theirs) for place in mine}
+
+
+def _translated(place: str, ours: Settings, theirs: Settings) -> str:
+    for name, other in (
+        (ours.app, theirs.app),
+        (ours.tenant_app, theirs.tenant_app),
+        (f"{ours.owner}/{ours.repository}", f"{theirs.owner}/{theirs.repository}"),
+    ):
+        if place.endswith(f" {name}"):
+            return f"{place.removesuffix(name)}{other}"
+    return place
+
+
+def _text(value: object) -> str | None:
+    """A value as the engine gives it to a program."""
+    if value is None or isinstance(value, Mapping):  # encrypted: nothing that names a place is
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(path.name) from error
+    if not isinstance(document, dict):
+        raise ValueError(path.name)  # noqa: TRY004
+    return document

@@ -1,0 +1,100 @@
+"""The critical path of the benchmarks: computed from requests of which it is known what they were for."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tools.bench.critical_path import critical_path, restarts
+
+START = datetime(2026, 11, 26, tzinfo=UTC)
+APP, TENANT_APP = "molecule-cp", "molecule-tenant"
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def request(began: float, took: float, method: str, target: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {
+        "at": at(began).isoformat(),
+        "answered_at": at(began + took).isoformat(),
+        "provider": "fly",
+        "method": method,
+        "target": target,
+        "template": "/v1/apps/{app}/machines/{machine}" if "/machines/" in target else target,
+        "agent": None,
+        "status": 200,
+        **more,
+    }
+
+
+def purpose(text: str) -> dict[str, str]:
+    return {"agent": f"molecule-secrets ({text})"}
+
+
+def machine(began: float, app: str, name: str) -> dict[str, Any]:
+    return request(began, 0.1, "POST", f"/v1/apps/{app}/machines/{name}")
+
+
+REQUESTS = [
+    request(0, 1, "GET", "/keys", **purpose("mint A")),  # a read before the first write is not needed
+    request(1, 2, "POST", "/keys", **purpose("mint A")),
+    request(0, 0.5, "POST", "/graphql createLimitedAccessToken", **purpose("mint B")),
+    request(3, 0.2, "GET", "/probe", **purpose("check A")),
+    request(4, 0.5, "POST", f"/v1/apps/{APP}/secrets"),
+    machine(5, APP, "m1"),
+    machine(9, APP, "m2"),
+    machine(9.2, APP, "m3"),
+    machine(14, TENANT_APP, "t1"),
+    machine(14, TENANT_APP, "gone"),
+    request(20, 0.3, "GET", "/repos/o/r/actions/secrets/public-key", provider="github"),
+    request(21, 0.4, "PUT", "/repos/o/r/actions/secrets/B", provider="github"),
+    request(22, 0.5, "GET", "/a", **purpose("check A")),
+    request(25, 1, "GET", "/a", **purpose("check A")),
+    request(22, 2, "GET", "/b", **purpose("check B")),
+    request(26, 1, "POST", "/graphql app", **purpose("revoke B")),  # a read by POST
+    request(27, 1, "POST", "/graphql deleteLimitedAccessToken", **purpose("revoke B")),
+    request(28, 2, "GET", "/proof", **purpose("revoke B")),
+    request(27, 0.25, "DELETE", "/keys/1", **purpose("revoke A")),
+]
+HEALTHY = {"m1": at(8), "m2": at(12), "m3": at(13), "t1": at(17)}
+
+
+def chain(**more: Any) -> Any:  # noqa: ANN401
+    return critical_path(
+        REQUESTS,
+        app=APP,
+        tenant_app=TENANT_APP,
+        healthy_since=HEALTHY,
+        **{"secrets": ["A", "B"], "held_by_tenants": set(), "in_repository": set(), **more},
+    )
+
+
+def test_every_link_is_what_somebody_has_to_wait_for() -> None:
+    found = chain(secrets=["A"])
+    assert found.secret == "A"
+    assert [(step.what, round(step.seconds, 3)) for step in found.steps] == [
+        ("mint A", 2),
+        ("write", 0.5),
+        (f"1 of {APP}", 3),
+        (f"2 of {APP}", 4),
+        ("verify A", 4),
+        ("revoke A", 0.25),
+    ]
+    assert round(found.seconds, 3) == 13.75
+
+
+def test_the_longest_chain_counts_with_what_only_its_secret_waits_for() -> None:
+    found = chain(held_by_tenants={"B"}, in_repository={"B"})
+    assert found.secret == "B"
+    assert [(step.what, round(step.seconds, 3)) for step in found.steps[4:]] == [
+        (f"1 of {TENANT_APP}", 3),
+        ("repository", 0.7),
+        ("verify B", 2),
+        ("revoke B", 3),
+    ]
+
+
+def test_machines_that_are_gone_and_refused_updates_are_no_restarts() -> None:
+    refused = {**machine(30, APP, "m1"), "status": 412}
+    assert restarts([*REQUESTS, refused], APP, HEALTHY) == 3
+    assert restarts(REQUESTS, TENANT_APP, HEALTHY) == 1
