@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -105,9 +106,10 @@ def check(
         ordered = sorted(repositories, key=lambda each: (each.full_name, each.workflow))
         examinations.append((partial(_github, ordered, config), operator_credentials.GITHUB))
     errors: dict[str, RefusedError] = {}
-    # Side by side: every one of them waits for answers, and there are dozens of questions.
+    # Side by side: every one of them waits for answers, and there are dozens of questions. Each with this thread's context: the engine's
+    # SDK keeps the stack's config there, and an operator credential of the config would not be found without it.
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        answers = [(pool.submit(examine), credential) for examine, credential in examinations]
+        answers = [(pool.submit(copy_context().run, examine), credential) for examine, credential in examinations]
     for answer, credential in answers:
         try:
             found = answer.result()

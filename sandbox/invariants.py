@@ -1,7 +1,8 @@
 """What a rotation must never break, looked at all the time by the sandbox itself.
 
-After every request that may have changed something, and several times a second, the checker looks at every place that holds a
-credential and at every provider. What it finds is kept for good, so that a moment of it is not missed by who only looks at the end:
+After every request that may have changed something, and several times a second (at light environments only once a second), the
+checker looks at every place that holds a credential and at every provider. What it finds is kept for good, so that a moment of
+it is not missed by who only looks at the end:
 
 - **works**: every machine, and every repository's Actions secrets, hold credentials that their provider accepts at that moment.
 - **held**: no credential is revoked (also not one whose revocation has yet to bite) while an app, a machine or a repository holds it.
@@ -46,6 +47,8 @@ TWO: Final = "two"
 MOST_OF_A_FAMILY: Final = 2
 INTERVAL: Final = 0.25
 """Seconds between two looks that no request causes: machines boot and end by themselves."""
+LIGHT_INTERVAL: Final = 1.0
+"""The same of light environments, at which nobody looks after requests: a look at a hundred takes 0.05 s."""
 PROVIDERS: Final = {
     "FLY_API_TOKEN": "fly",
     "NEON_API_KEY": "neon",
@@ -92,6 +95,7 @@ class Checker:
         self._world = world
         self._seen: set[tuple[str, str]] = set()
         self._changes = -1
+        self._light = all(environment.light for environment in environments.of(world))
         self._verifiers: tuple[object, dict[str, str]] = (None, {})
 
     async def watch(self) -> None:
@@ -100,7 +104,12 @@ class Checker:
             if self._world.database.total_changes != self._changes:
                 self.look()
                 self._changes = self._world.database.total_changes
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(LIGHT_INTERVAL if self._light else INTERVAL)
+
+    def after_change(self) -> None:
+        """Look after a request that may have changed something."""
+        if not self._light:
+            self.look(tenants=False)
 
     def look(self, *, tenants: bool = True) -> None:
         """Look once. Without `tenants` their machines are left out: there may be a thousand, and requests should not wait for that."""

@@ -717,3 +717,19 @@ def test_a_reason_without_work_is_asked_to_be_taken_off_only_where_nothing_waits
         found = list(rotation._of_reasons(leaked(), [rotated], {"TOKEN": work}))
         assert bool(found) is warned
     assert list(rotation._of_reasons(SETTINGS, [one], {"TOKEN": Work()})) == []
+
+
+def test_an_operator_credential_of_the_config_is_found_wherever_it_is_needed(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's SDK keeps the config in a context, which a thread that asks a provider has to be given."""
+    values = {
+        "CP_ADMIN_API_TOKEN": "controlPlaneAdminToken",
+        "FLY_ACCESS_TOKEN": "flyAccessToken",
+    }
+    for variable in values:
+        monkeypatch.delenv(variable)
+    config(secret=list(values.values()), **{key: f"{key}-of-the-config" for key in values.values()})
+    decide()
+    sent = {request.headers.get("authorization", "") for request in wire.requests}
+    assert {f"Bearer {key}-of-the-config" for key in values.values()} <= sent

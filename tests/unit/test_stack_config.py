@@ -18,7 +18,7 @@ from sandbox import environments
 ROOT = Path(__file__).parents[2]
 PROJECT = neighbours.project(ROOT)
 DECLARED: Mapping[str, Any] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
-TYPES = {"string": str, "integer": int, "boolean": bool, "object": dict}
+TYPES = {"string": str, "integer": int, "boolean": bool, "object": dict, "array": list}
 ENVIRONMENTS = ("staging", "production")
 STACKS = (*ENVIRONMENTS, "sandbox")
 ENCRYPTED = {each.config_key for each in operator_credentials.ALL} | {KEY_BEFORE}
@@ -59,7 +59,7 @@ def secrets_of(settings: Settings) -> dict[str, Secret]:
 @pytest.mark.parametrize("key", DECLARED)
 def test_every_key_is_described_with_a_type_and_a_default_of_that_type(key: str) -> None:
     declared = DECLARED[key]
-    assert set(declared) == {"type", "description", "default"}
+    assert set(declared) - {"items"} == {"type", "description", "default"}
     assert isinstance(declared["default"], TYPES[declared["type"]])
     assert len(declared["description"]) > len(key)
     assert declared["description"].rstrip().endswith(".")
