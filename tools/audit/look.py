@@ -68,18 +68,17 @@ class Stack:
         return self.exported.state
 
 
-def audit(name: str, config: Config, exported: Exported, *, strict: bool, now: datetime) -> Audit:
-    """Looks at every location and every family of a stack.
+def stack_of(name: str, config: Config, exported: Exported, *, now: datetime) -> tuple[Stack, tuple[str, ...]]:
+    """A stack as its config and its state describe it, and what `rotations` lists that is not in the secret map.
 
     Args:
         name: The stack, as it was named.
         config: Its config.
         exported: Its state.
-        strict: Whether credentials that the program does not manage are findings.
         now: The time, with its zone.
 
     Raises:
-        OperatorError: The config is wrong, so that it is not known what to look at.
+        OperatorError: The config is wrong, so that it is not known what it is about.
     """
     settings = configuration.load(
         config.get,
@@ -104,6 +103,23 @@ def audit(name: str, config: Config, exported: Exported, *, strict: bool, now: d
         generations=generations,
         now=now,
     )
+    return stack, tuple(unknown)
+
+
+def audit(name: str, config: Config, exported: Exported, *, strict: bool, now: datetime) -> Audit:
+    """Looks at every location and every family of a stack.
+
+    Args:
+        name: The stack, as it was named.
+        config: Its config.
+        exported: Its state.
+        strict: Whether credentials that the program does not manage are findings.
+        now: The time, with its zone.
+
+    Raises:
+        OperatorError: The config is wrong, so that it is not known what to look at.
+    """
+    stack, unknown = stack_of(name, config, exported, now=now)
     found = [
         *_interrupted(exported),
         *(_not_in_the_map(each) for each in unknown),
@@ -112,7 +128,7 @@ def audit(name: str, config: Config, exported: Exported, *, strict: bool, now: d
         *_of_github(stack),
         *(each for secret in stack.secrets for each in _of_family(stack, secret)),
     ]
-    order = ["", *mapped]
+    order = ["", *(function(stack.settings).name for function in MAP)]
     found.sort(key=lambda each: order.index(each.secret) if each.secret in order else len(order))
     return Audit(
         stack=name,
