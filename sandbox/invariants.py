@@ -191,9 +191,21 @@ def _held(world: World, *, tenants: bool) -> Iterator[Held]:
         yield from _held_by_machines(world, app.name)
         if tenants:
             yield from _held_by_machines(world, environment.tenant_app, only="REDIS_URL")
+    for place, store_name in _secret_stores(world):
+        for name, value in secret_stores.values(world, store_name).items():
+            yield Held(place=place, name=name, value=value, consumer=True)
+
+
+def _secret_stores(world: World) -> Iterator[tuple[str, str]]:
+    """Every place at GitHub that holds secrets, with the name of its store."""
     for repository in store.repositories(world.database):
-        for name, value in secret_stores.values(world, secret_stores.repository_store(repository, "actions")).items():
-            yield Held(place=f"repository {repository.full_name}", name=name, value=value, consumer=True)
+        yield f"repository {repository.full_name}", secret_stores.repository_store(repository, "actions")
+        yield f"Dependabot of {repository.full_name}", secret_stores.repository_store(repository, "dependabot")
+        for row in store.environments(world.database, repository=repository):
+            yield f"environment {row['name']} of {repository.full_name}", secret_stores.environment_store(row["id"])
+    for organization in store.organizations(world.database):
+        yield f"organization {organization.login}", secret_stores.organization_store(organization, "actions")
+        yield f"Dependabot of {organization.login}", secret_stores.organization_store(organization, "dependabot")
 
 
 def _held_by_machines(world: World, app: str, *, only: str = "") -> Iterator[Held]:

@@ -59,8 +59,7 @@ def test_the_same_value_is_no_change(fly: FakeFly) -> None:
     assert fly.log == []
 
 
-@pytest.mark.parametrize("act", ["diff", "update"])
-@pytest.mark.parametrize("status", [401, 500])
+@pytest.mark.parametrize(("act", "status"), [("diff", 500), ("update", 500), ("update", 401)])
 def test_fly_that_does_not_say_what_it_holds_is_an_error_with_a_next_step(
     fly: FakeFly, wire: Wire, act: str, status: int
 ) -> None:

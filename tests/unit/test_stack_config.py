@@ -60,6 +60,7 @@ def secrets_of(settings: Settings) -> dict[str, Secret]:
 def test_every_key_is_described_with_a_type_and_a_default_of_that_type(key: str) -> None:
     declared = DECLARED[key]
     assert set(declared) - {"items"} == {"type", "description", "default"}
+    assert ("items" in declared) is (declared["type"] == "array")
     assert isinstance(declared["default"], TYPES[declared["type"]])
     assert len(declared["description"]) > len(key)
     assert declared["description"].rstrip().endswith(".")
