@@ -223,7 +223,7 @@ def _github(candidates: Iterable[Candidate], config: ConfigLookup, findings: Fin
             ends_a_value=bool(candidate.also) or (candidate.work.turns and candidate.progress.verified > 0),
         )
         errors.extend(faults)
-        findings.warnings.extend(warnings)
+        findings.warnings.extend(f"{candidate.secret.name}: {warning}" for warning in warnings)
     return errors
 
 

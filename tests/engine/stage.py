@@ -6,12 +6,14 @@ import hashlib
 import io
 import json
 import re
+import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from nacl.public import PublicKey, SealedBox
 
 from sandbox import cli
@@ -73,6 +75,25 @@ class Stage(Workspace):
         result = self.up(*arguments)
         assert result.status != 0, result.output
         return result.output
+
+    def is_killed_once(self, reached: Callable[[], bool]) -> None:
+        """`pulumi up` that is killed with all its plugins (`kill -9`) as soon as that is true."""
+        process = subprocess.Popen(
+            ["pulumi", "up", "--yes", "--skip-preview", "--stack", STACK, "--non-interactive"],
+            cwd=self.program_directory,
+            env=dict(self.environment),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 180
+        while not (come := reached()) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for member in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended with its parent
+                member.kill()
+        process.wait()
+        assert come, "the update never got there"
 
     def preview(self, *arguments: str) -> Result:
         """`pulumi preview`."""

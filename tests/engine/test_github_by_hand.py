@@ -52,3 +52,24 @@ def test_what_was_changed_by_hand_is_written_again(deployed: Stage) -> None:
         ]
         repaired(deployed, *refresh)
     assert deployed.rollouts() == rollouts
+
+
+def test_a_write_that_the_state_has_missed_does_not_stay_when_the_counter_goes_back(deployed: Stage) -> None:
+    """GitHub has generation 2, and the engine was killed before it knew: back at 1 it would see nothing to write, and 2 is revoked."""
+    deployed.set_generation(SECRET, 2)
+    # pulumi-github looks at what it has written; that takes a while.
+    deployed.sandbox(
+        "fault", "--provider", "github", "--match", "GET", f"/{SECRET}$", "--latency", "5000", "--count", "50"
+    )
+    first = deployed.holdings()["GitHub"]
+    deployed.is_killed_once(lambda: deployed.holdings()["GitHub"] != first)
+    deployed.sandbox("fault", "--clear")
+    assert deployed.holdings()["GitHub"] == deployed.holdings()["Fly"]
+    deployed.must("cancel", "--yes", "--stack", STACK)
+
+    deployed.set_generation(SECRET, 1)
+    deployed.deploys()
+    deployed.assert_settled(1)
+    assert deployed.holdings()["GitHub"] == first
+    assert deployed.inspect()["violations"] == []
+    deployed.assert_no_change()
