@@ -61,6 +61,8 @@ def test_a_failure_without_events() -> None:
         (own_state.CREDENTIAL_TYPE, "FLY_API_TOKEN", "FLY_API_TOKEN: minting"),
         (own_state.CHECK_TYPE, "probe-FLY_API_TOKEN", "FLY_API_TOKEN: probing"),
         (own_state.APP_TYPE, "molecule-cp", "molecule-cp: writing secrets, restarting machines"),
+        (own_state.ACTIONS_SECRET_TYPE, "r-FLY_API_TOKEN", "r-FLY_API_TOKEN: writing to GitHub"),
+        (own_state.ENVIRONMENT_SECRET_TYPE, "r-production", "r-production: writing to GitHub"),
         (own_state.CHECK_TYPE, "verification-FLY_API_TOKEN", "FLY_API_TOKEN: verifying"),
         (own_state.REVOCATION_TYPE, "revocation-FLY_API_TOKEN", "FLY_API_TOKEN: revoking what was before"),
         (own_state.STACK_TYPE, "molecule-secrets-prod", ""),

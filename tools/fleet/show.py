@@ -29,11 +29,12 @@ def words(step: Step) -> str:
     ):
         if step.name.startswith(prefix):
             return f"{step.name.removeprefix(prefix)}: {said}"
+    if step.kind.startswith("github:"):
+        return f"{step.name}: writing to GitHub"
     return {
         own_state.CREDENTIAL_TYPE: f"{step.name}: minting",
         own_state.APP_TYPE: f"{step.name}: writing secrets, restarting machines",
         own_state.TENANTS_TYPE: f"{step.name}: restarting the machines of tenants",
-        own_state.ACTIONS_SECRET_TYPE: f"{step.name}: writing to GitHub",
     }.get(step.kind, "")
 
 
