@@ -21,7 +21,8 @@ test: engine environment sandbox-environment ## all tests
 	@$(DEV) -m pytest -n $${TEST_WORKERS:-6} --dist load --maxschedchunk 1 tests/engine tests/engine_build
 	@$(DEV) -m pytest -n $${TEST_WORKERS:-6} --dist worksteal tests/sandbox tests/unit
 
-bench: engine environment sandbox-environment ## how long a leaked token stays good, beside a routine rotation
+bench: engine environment sandbox-environment ## rotations beside the runbook done by a script and the engine's floor; a leaked token beside a routine one
+	@$(DEV) -m tools.bench rotation
 	@$(DEV) -m tools.bench leaked
 
 faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (many hours; goes on where it stopped)
