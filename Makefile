@@ -8,7 +8,7 @@ CODE := __main__.py components sandbox tools tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test bench faults sequences report audit advisories sandbox sandbox-stop stack env engine environment sandbox-environment lint format clean
+.PHONY: help rehearse test bench faults sequences report audit advisories fleet sandbox sandbox-stop stack env engine environment sandbox-environment lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
@@ -21,7 +21,8 @@ test: engine environment sandbox-environment ## all tests
 	@$(DEV) -m pytest -n $${TEST_WORKERS:-6} --dist load --maxschedchunk 1 tests/engine tests/engine_build
 	@$(DEV) -m pytest -n $${TEST_WORKERS:-6} --dist worksteal tests/sandbox tests/unit
 
-bench: engine environment sandbox-environment ## how long a leaked token stays good, beside a routine rotation
+bench: engine environment sandbox-environment ## rotations beside the runbook done by a script and the engine's floor; a leaked token beside a routine one
+	@$(DEV) -m tools.bench rotation
 	@$(DEV) -m tools.bench leaked
 
 faults: engine environment sandbox-environment ## the fault matrix: every request of a rotation made to fail in every way (many hours; goes on where it stopped)
@@ -41,13 +42,18 @@ report: engine sandbox-environment ## write report.html of the selected stack; o
 	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
 	$(DEV) -m tools.report $${STACK:+--stack "$$STACK"}
 
-audit: engine environment ## compare what providers show with the selected stack; with others: STACK="staging production" make audit
+audit: engine environment ## compare what providers show with the selected stack; with others: STACK="staging prod-*" make audit
 	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
-	for stack in $$STACK; do set -- "$$@" --stack "$$stack"; done; \
+	set -f; for stack in $$STACK; do set -- "$$@" --stack "$$stack"; done; \
 	.venv/bin/python -m tools.audit "$$@"
 
 advisories: sandbox-environment ## ask PyPI whether it knows a vulnerability of anything that is installed
 	@$(DEV) -m tools.advisories
+
+fleet: engine environment sandbox-environment ## rotate secrets across stacks: SECRETS="FLY_API_TOKEN" STACKS="staging prod-*" OPTIONS="--soak 10m" make fleet
+	@test -n "$$SECRETS" && test -n "$$STACKS" || { echo 'SECRETS="FLY_API_TOKEN" STACKS="staging production" make fleet' >&2; exit 2; }
+	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
+	set -f; $(DEV) -m tools.fleet rotate $$SECRETS --stacks $$STACKS $$OPTIONS
 
 stack: engine environment ## add an environment: NAME=qa make stack; after another model than staging: NAME=qa LIKE=production make stack
 	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
@@ -86,4 +92,4 @@ format: sandbox-environment ## format the code
 	@$(DEV) -m ruff check --fix $(CODE)
 
 clean: ## remove what make and the tests made in this checkout
-	rm -rf .venv .venv-dev .rehearsal .sequences report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-dev .rehearsal .fleet .sequences report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis

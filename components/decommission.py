@@ -32,7 +32,8 @@ class Order:
     Attributes:
         family: Whose credentials die.
         apps: For every Fly app that held it, whether every machine runs without it.
-        repositories: The GitHub repositories that hold it, `owner/name`.
+        repositories: The GitHub repositories whose workflows read it, `owner/name`.
+        places: Where GitHub has it, as paths of the API (`GitHubSecret.secrets_path`); () for the Actions secrets of those repositories.
         tenants: Where machines of tenants hold it; None for nowhere.
         known: Credentials whose values can prove their death. Secret.
         proof_timeout: Seconds for the provider to refuse every dead credential.
@@ -42,6 +43,7 @@ class Order:
     family: Family
     apps: Mapping[str, bool]
     repositories: Sequence[str] = ()
+    places: Sequence[str] = ()
     tenants: Tenants | None = None
     known: tuple[Credential, ...] = field(default=(), repr=False)
     proof_timeout: float
@@ -117,8 +119,9 @@ def decommission(
                     state=f"{unset}; nothing was revoked, so tenants go on with it.",
                     next_step="`pulumi up` once no tenant needs it any more.",
                 )
+        for place in order.places or [f"/repos/{each}/actions/secrets" for each in order.repositories]:
+            github().delete_secret(place, secret)
         for repository in order.repositories:
-            github().delete_secret(repository, secret)
             _await_runs(github(), repository, order, unset=unset, report=report, sleep=sleep)
     except ApiError as error:
         raise OperatorError(

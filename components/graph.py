@@ -1,6 +1,6 @@
 """The graph that rotates secrets: Credential → Probe → AppSecrets → ActionsSecret → Verification → Revocation.
 
-One component holds it all. The resources of one secret are its credential, probe, one Actions secret per repository, verification and
+One component holds it all. The resources of one secret are its credential, probe, one secret per place at GitHub, verification and
 revocation; each Fly app adds one resource for all its secrets, so that an app is written to and restarted once however many of them
 rotate. More would cost: the engine's time grows with the square of the resources of a stack. A value that Pulumi generates adds one.
 """
@@ -11,12 +11,13 @@ from typing import Any
 
 import pulumi
 import pulumi_command as command
-import pulumi_github as github
 import pulumi_random as random
 
 from components import own_state
 from components.clock import utc_now
 from components.fly.resources import AppSecrets
+from components.github.drift import wanted_ids
+from components.github.resources import Written, written_secret
 from components.impact import age_since
 from components.keyring import Credential as KnownCredential
 from components.keyring import fingerprint
@@ -28,8 +29,8 @@ from components.secret import (
     ROUTINE,
     Check,
     FlySecret,
+    GitHubSecret,
     Random,
-    RepositorySecret,
     Secret,
     Supplied,
 )
@@ -145,19 +146,17 @@ class Rotation(pulumi.ComponentResource):
     ) -> pulumi.Output[dict[str, Any]]:
         """What comes after the Fly apps: repositories, verification, revocation. Returns the secret's part of the stack output."""
         secret = rotated.secret
-        on_fly: dict[FlySecret | RepositorySecret, pulumi.Resource] = {
-            location: apps[location.app] for location in secret.fly
-        }
+        on_fly: dict[FlySecret, pulumi.Resource] = {location: apps[location.app] for location in secret.fly}
         holdings = {str(location): apps[location.app].held(secret.name).apply(fingerprint) for location in secret.fly}
         locations = list(on_fly.values())
         if secret.tenants is not None:
             machines = tenants[secret.tenants.app]
             holdings[str(secret.tenants)] = machines.held(secret.tenants.variable).apply(fingerprint)
             locations.append(machines)
-        for repository in secret.repositories:
-            actions_secret = self._actions_secret(secret, repository, credential, after=list(on_fly.values()))
-            holdings[str(repository)] = actions_secret.value.apply(lambda value: fingerprint(value or ""))
-            locations.append(actions_secret)
+        for place in secret.repositories:
+            written = self._at_github(rotated, place, credential, after=list(on_fly.values()))
+            holdings[str(place)] = written.value.apply(lambda value: fingerprint(value or ""))
+            locations.append(written)
         subject = _subject(credential, holdings)
         held = rotated.held_back
         if held is not None and not held.has_verification:
@@ -259,16 +258,19 @@ class Rotation(pulumi.ComponentResource):
             reprovisioned=[location.variable for _, location in held if location.reprovisions],
         )
 
-    def _actions_secret(
-        self, secret: Secret, location: RepositorySecret, credential: Credential, *, after: list[pulumi.Resource]
-    ) -> github.ActionsSecret:
-        return github.ActionsSecret(
-            f"{location.repository}-{secret.name}",
-            repository=location.repository,
-            secret_name=secret.name,
-            value=credential.value,
-            # Kept when it is no longer managed: a repository whose secret vanished could not publish any more.
-            opts=pulumi.ResourceOptions.merge(
+    def _at_github(
+        self, rotated: Rotated, place: GitHubSecret, credential: Credential, *, after: list[pulumi.Resource]
+    ) -> Written:
+        return written_secret(
+            place,
+            rotated.secret.name,
+            credential.value,
+            again=rotated.times_written_again(place),
+            selected=wanted_ids(place, rotated.repository_ids),
+            old_credential=rotated.old_credential,
+            # Kept when it is no longer managed: a repository whose secret vanished could not publish any more. And when it is written once
+            # more under another name (ADR 0010), the name before goes, and must not take the secret with it.
+            options=pulumi.ResourceOptions.merge(
                 self._child, pulumi.ResourceOptions(depends_on=after, retain_on_delete=True)
             ),
         )

@@ -309,6 +309,9 @@ class Api:
             ApiError: The answer was a failure, or there was none.
             RefusedError: ROTATION_HTTP_TIMEOUT is no number of seconds.
         """
+        if {".", ".."} & {*path.partition("?")[0].split("/")}:
+            # It would be resolved, and lead to another place.
+            raise ApiError(self.system, operation, status=None, reason=f"{path} is no path of it", sent=False)
         concealed = [*self.secrets, *secrets]
         patience = _patience(timeout)
 

@@ -17,18 +17,19 @@ from components.progress import Progress, State
 from components.secret import (
     LEAKED,
     ROUTINE,
+    EnvironmentSecret,
     Family,
     FlySecret,
+    GitHubSecret,
     Issuer,
     Location,
     Random,
-    RepositorySecret,
     Secret,
     Supplied,
     TenantMachines,
 )
 from components.tenants import rollout as tenant_rollout
-from components.work import Action, Work, unfinished_business
+from components.work import Action, Work, left_behind, unfinished_business
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,7 @@ class Effect:
         locations: Those that are written to, in this order.
         changes_values: Whether one of them holds another generation's value now.
         drift: Why locations are written to that have this generation already.
+        leaves: Places at GitHub that the stack stops writing to, with what they hold.
         probe: What the credential has to show before it is delivered.
         verification: What consumers have to show before anything is revoked.
         makes: What exists only while it is verified.
@@ -146,6 +148,7 @@ class Effect:
     locations: tuple[str, ...] = ()
     changes_values: bool = False
     drift: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
     probe: tuple[str, ...] = ()
     verification: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
@@ -352,6 +355,7 @@ def _effect(case: Case, state: State, age: Age) -> Effect:
         locations=tuple(str(each) for each in work.delivers),
         changes_values=work.changes_values,
         drift=() if work.mints else tuple(why for place, why in case.drifted.items() if place in work.delivers),
+        leaves=left_behind(secret, progress),
         probe=probe.words,
         verification=verification.words,
         makes=verification.makes,
@@ -388,9 +392,12 @@ def _minted(secret: Secret, minting: Announcement, name: str) -> str:
 
 def _delivery(secret: Secret, location: Location) -> Announcement:
     """The requests of a delivery that are not those of an app's one rolling restart."""
-    if not isinstance(location, RepositorySecret):
+    if not isinstance(location, GitHubSecret):
         return NOTHING
-    path = f"/repos/{location.full_name}/actions/secrets/{secret.name}"
+    path = f"{location.secrets_path}/{secret.name}"
+    if isinstance(location, EnvironmentSecret):
+        # pulumi-github names the repository by its id here.
+        path = path.replace(f"/repos/{location.full_name}/", "/repositories/{repository}/", 1)
     return Announcement(writes=(Request(system="github", method="PUT", path=path),))
 
 
@@ -524,6 +531,7 @@ def _effect_as_data(effect: Effect) -> dict[str, Any]:
         "locations": list(effect.locations),
         "changes_values": effect.changes_values,
         "drift": list(effect.drift),
+        "leaves": list(effect.leaves),
         "probe": list(effect.probe),
         "verification": list(effect.verification),
         "makes": list(effect.makes),

@@ -81,6 +81,7 @@ def _details(effect: Effect) -> str:
     _add(lines, "probe", effect.probe)
     _add(lines, "because", effect.drift)
     _add(lines, "write", [f"{number}. {each}" for number, each in enumerate(effect.locations, 1)])
+    _add(lines, "left", effect.leaves)
     _add(
         lines, "staged", [f"{effect.staged}; nothing of it is verified or revoked until then"] if effect.staged else []
     )

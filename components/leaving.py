@@ -8,6 +8,7 @@ from components.announcement import NOTHING, Announcement, Request
 from components.decommission import condemned, holding
 from components.errors import RefusedError, refusals
 from components.fly.client import FlyClient, Machine
+from components.github import access
 from components.github.client import GitHubClient
 from components.http import ApiError
 from components.impact import Departure, Revoked
@@ -198,7 +199,11 @@ def _left_as_it_is(leaver: Leaver) -> Departure:
     held = [f"Fly app {app}" for app in sorted(leaver.progress.at_fly)]
     if leaver.secret is not None and leaver.secret.tenants is not None:
         held.append(str(leaver.secret.tenants))
-    held += [f"GitHub repository {repository}" for repository in sorted(leaver.progress.at_github)]
+    writes = leaver.progress.github_writes
+    held += [
+        f"GitHub {writes[key].words.removeprefix('the ')}" if key in writes else f"GitHub repository {key}"
+        for key in sorted(leaver.progress.at_github)
+    ]
     return Departure(
         secret=leaver.name,
         decommissioned=False,
@@ -259,10 +264,11 @@ def _github(leaver: Leaver, config: ConfigLookup) -> None:
         return
     client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, config))
     for location in leaver.secret.repositories:
-        if not client.can_push(location.full_name) or not client.may_see_secrets(location.full_name):
+        if not client.can_push(location.full_name) or not client.may_see_secrets(location.secrets_path):
             raise RefusedError(
-                f"The operator's GitHub token may not write secrets of {location.full_name}, so {leaver.name} cannot be unset there.",
-                next_step="use a token that may (fine-grained: `Secrets: write`; classic: scope `repo`).",
+                f"The operator's GitHub token may not write secrets of {str(location).removeprefix('GitHub repository ')}, so "
+                f"{leaver.name} cannot be unset there.",
+                next_step=f"use a token that may ({access.right_to_write(location)}).",
             )
 
 
@@ -318,5 +324,5 @@ def _unset(secret: Secret) -> Announcement:
     """The requests that are not those of an app's one rolling restart."""
     if not secret.repositories:
         return NOTHING
-    paths = [f"/repos/{each.full_name}/actions/secrets/{secret.name}" for each in secret.repositories]
+    paths = [f"{each.secrets_path}/{secret.name}" for each in secret.repositories]
     return Announcement(writes=tuple(Request(system="github", method="DELETE", path=path) for path in paths))

@@ -71,7 +71,7 @@ def make_current(
         elif error.ambiguous:
             state = (
                 "nothing was delivered; every old credential is still alive. One that nobody holds may have been minted; "
-                "the next run revokes it."
+                "the next run revokes it, or names it in the output `unmanaged`."
             )
         else:
             state = "nothing was delivered; every old credential is still alive."

@@ -27,6 +27,7 @@ OBJECTS: Mapping[str, str] = {
     "compromised": "compromised",
     "reasons": "reasons",
     "maxAgeDays": "max_age_days",
+    "githubDestinations": "github_destinations",
 }
 """Config keys that are maps, and what `settings.load` calls them."""
 SHARED: Mapping[str, tuple[str, ...]] = {

@@ -14,7 +14,7 @@ from pulumi.runtime import invoke
 
 from components.errors import RefusedError
 from components.keyring import Credential, fingerprint
-from components.progress import AppInState, CheckInState, Decommissioned, Progress, State
+from components.progress import AppInState, CheckInState, Decommissioned, GitHubWrite, Progress, State
 from components.verification.check import SETTINGS_VARIABLE
 
 CREDENTIAL_TYPE = "pulumi-python:dynamic/rotation:Credential"
@@ -23,12 +23,29 @@ STACK_TYPE = "pulumi:pulumi:Stack"
 CHECK_TYPE = "command:local:Command"
 TENANTS_TYPE = "pulumi-python:dynamic/tenants:TenantEnvironments"
 ACTIONS_SECRET_TYPE = "github:index/actionsSecret:ActionsSecret"  # noqa: S105 - a type
+ENVIRONMENT_SECRET_TYPE = "github:index/actionsEnvironmentSecret:ActionsEnvironmentSecret"  # noqa: S105 - a type
+ORGANIZATION_SECRET_TYPE = "github:index/actionsOrganizationSecret:ActionsOrganizationSecret"  # noqa: S105 - a type
+DEPENDABOT_SECRET_TYPE = "github:index/dependabotSecret:DependabotSecret"  # noqa: S105 - a type
+DEPENDABOT_ORGANIZATION_SECRET_TYPE = "github:index/dependabotOrganizationSecret:DependabotOrganizationSecret"  # noqa: S105
+# For each type: `GitHubSecret.key`, and what the place is called, from the outputs `repository` and `environment`.
+GITHUB_PLACES = {
+    ACTIONS_SECRET_TYPE: ("{repository}", "repository {repository}"),
+    ENVIRONMENT_SECRET_TYPE: (
+        "{repository}/environments/{environment}",
+        "environment {environment} of {repository}",
+    ),
+    ORGANIZATION_SECRET_TYPE: ("/actions", "the organization"),
+    DEPENDABOT_SECRET_TYPE: ("{repository}/dependabot", "Dependabot of {repository}"),
+    DEPENDABOT_ORGANIZATION_SECRET_TYPE: ("/dependabot", "Dependabot of the organization"),
+}
 DECOMMISSION_TYPE = "pulumi-python:dynamic/rotation:Decommission"
 REVOCATION_TYPE = "pulumi-python:dynamic/rotation:Revocation"
 READ_TIMEOUT = 10.0  # seconds
 PROBE_PREFIX = "probe-"
 VERIFICATION_PREFIX = "verification-"
 REVOCATION_PREFIX = "revocation-"
+# What the name of a GitHub secret's resource ends with after the value had to be written once more, and how often (ADR 0010).
+AGAIN = "-again-"
 DECOMMISSION_PREFIX = "decommission-"
 
 
@@ -74,7 +91,7 @@ def from_resources(resources: Mapping[str, Mapping[str, Any]]) -> State:
             CREDENTIAL_TYPE,
             APP_TYPE,
             TENANTS_TYPE,
-            ACTIONS_SECRET_TYPE,
+            *GITHUB_PLACES,
             CHECK_TYPE,
             REVOCATION_TYPE,
             DECOMMISSION_TYPE,
@@ -114,6 +131,7 @@ def _progress(secret: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]])
     known = tuple(Credential.from_properties(each) for each in credential.get("keyring") or ())
     alive = {each["credential_id"] for each in (revocation or {}).get("alive") or ()}
     apps = {app: outputs for app, outputs in found[APP_TYPE].items() if secret in outputs}
+    at_github = _at_github(secret, found)
     return Progress(
         current=int(credential.get("generation") or 0),
         turn=str(credential.get("turn") or ""),
@@ -128,11 +146,8 @@ def _progress(secret: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]])
             if credential and outputs[secret] == credential.get("value")
         },
         at_fly={app: fingerprint(outputs[secret]) for app, outputs in apps.items()},
-        at_github={
-            str(outputs.get("repository")): fingerprint(str(outputs.get("value")))
-            for outputs in found[ACTIONS_SECRET_TYPE].values()
-            if outputs.get("secretName") == secret
-        },
+        at_github={key: held for key, (held, _) in at_github.items()},
+        github_writes={key: write for key, (_, write) in at_github.items()},
         probe=_check(found[CHECK_TYPE].get(f"{PROBE_PREFIX}{secret}")),
         verification=_check(verification),
         has_verification=verification is not None,
@@ -141,6 +156,32 @@ def _progress(secret: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]])
         also=tuple((revocation or {}).get("also") or ()),
         issuer=credential.get("issuer") or {},
     )
+
+
+def _at_github(
+    secret: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> Mapping[str, tuple[str, GitHubWrite]]:
+    """For every place at GitHub that got the secret: the fingerprint of the value, and the last write."""
+    places: dict[str, tuple[str, GitHubWrite]] = {}
+    for kind, (key, words) in GITHUB_PLACES.items():
+        for name, outputs in found[kind].items():
+            if outputs.get("secretName") != secret:
+                continue
+            parts = {"repository": outputs.get("repository"), "environment": outputs.get("environment")}
+            _, _, count = name.rpartition(AGAIN)
+            write = GitHubWrite(
+                repository=str(outputs.get("repository") or ""),
+                words=words.format(**parts),
+                updated_at=str(outputs.get("updatedAt") or ""),
+                again=int(count) if AGAIN in name and count.isascii() and count.isdigit() else 0,
+                visibility=str(outputs.get("visibility") or ""),
+                selected=tuple(sorted(int(each) for each in outputs.get("selectedRepositoryIds") or ())),
+            )
+            place = key.format(**parts)
+            # An update that failed may have left the one before in the state.
+            if place not in places or places[place][1].again < write.again:
+                places[place] = (fingerprint(str(outputs.get("value"))), write)
+    return places
 
 
 def _check(command: Mapping[str, Any] | None) -> CheckInState | None:

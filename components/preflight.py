@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,6 +14,7 @@ from components.announcement import NOTHING
 from components.control_plane.client import ControlPlaneClient
 from components.errors import RefusedError, refusals
 from components.fly.client import FlyClient, Machine
+from components.github import access
 from components.github.client import GitHubClient
 from components.given import GivenValues
 from components.http import ApiError
@@ -21,7 +24,7 @@ from components.issuers import ISSUERS, ConfigLookup, Context
 from components.keyring import Issued
 from components.operator_credentials import OperatorCredential, endpoint
 from components.progress import Progress
-from components.secret import RepositorySecret, Secret
+from components.secret import Secret
 from components.work import Work
 
 AT_ONCE = 8  # questions; far below what any provider limits
@@ -92,22 +95,22 @@ def check(
     candidates = list(candidates)
     findings = Findings()
     apps = {location.app for each in candidates for location in each.secret.fly}
-    repositories = {location for each in candidates for location in each.secret.repositories}
+    at_github = [each for each in candidates if each.secret.repositories]
     examinations: list[tuple[Callable[[], list[RefusedError]], OperatorCredential | None]] = [
         (partial(_fly, apps, tenant_app, config, findings), operator_credentials.FLY),
         *(
             (partial(_issuer, candidate, config, findings), ISSUERS[candidate.secret.source.kind].operator)
             for candidate in candidates
         ),
-        (partial(_control_plane, control_plane_url, config), operator_credentials.CONTROL_PLANE),
+        (partial(_control_plane, control_plane_url, candidates, config, findings), operator_credentials.CONTROL_PLANE),
     ]
-    if repositories:
-        ordered = sorted(repositories, key=lambda each: (each.full_name, each.workflow))
-        examinations.append((partial(_github, ordered, config), operator_credentials.GITHUB))
+    if at_github:
+        examinations.append((partial(_github, at_github, config, findings), operator_credentials.GITHUB))
     errors: dict[str, RefusedError] = {}
-    # Side by side: every one of them waits for answers, and there are dozens of questions.
+    # Side by side: every one of them waits for answers, and there are dozens of questions. Each with this thread's context: the engine's
+    # SDK keeps the stack's config there, and an operator credential of the config would not be found without it.
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        answers = [(pool.submit(examine), credential) for examine, credential in examinations]
+        answers = [(pool.submit(copy_context().run, examine), credential) for examine, credential in examinations]
     for answer, credential in answers:
         try:
             found = answer.result()
@@ -123,9 +126,11 @@ def check(
     return findings
 
 
-def _place(warning: str, candidates: Sequence[Candidate]) -> int:
-    """The warnings of a secret stand where it does."""
-    return [each.secret.name for each in candidates].index(warning.partition(":")[0])
+def _place(warning: str, candidates: Sequence[Candidate]) -> tuple[int, str]:
+    """The warnings of a secret stand where it does, those of none at the end: not as answers happened to come."""
+    names = [each.secret.name for each in candidates]
+    name = warning.partition(":")[0]
+    return (names.index(name), "") if name in names else (len(names), warning)
 
 
 def _fly(apps: Iterable[str], tenant_app: str, config: ConfigLookup, findings: Findings) -> list[RefusedError]:
@@ -207,42 +212,51 @@ def _not_listed(candidate: Candidate, issued: Iterable[Issued]) -> list[RefusedE
     ]
 
 
-def _github(repositories: Iterable[RepositorySecret], config: ConfigLookup) -> list[RefusedError]:
+def _github(candidates: Iterable[Candidate], config: ConfigLookup, findings: Findings) -> list[RefusedError]:
     client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, config))
-    return [fault for each in repositories if (fault := _fault_of(client, each))]
+    errors: list[RefusedError] = []
+    for candidate in candidates:
+        faults, warnings = access.check(
+            client,
+            candidate.secret,
+            # Whether a value that somebody may still read comes to its end once this has been verified.
+            ends_a_value=bool(candidate.also) or (candidate.work.turns and candidate.progress.verified > 0),
+        )
+        errors.extend(faults)
+        findings.warnings.extend(f"{candidate.secret.name}: {warning}" for warning in warnings)
+    return errors
 
 
-def _fault_of(client: GitHubClient, location: RepositorySecret) -> RefusedError | None:
-    """What keeps the operator's token from rotating a secret of a repository. Whether it may write cannot be asked without a write."""
-    repository = location.full_name
-    may_push = client.can_push(repository)
-    if may_push is None:
-        return RefusedError(
-            f"GitHub has no repository {repository} that the operator token can see.",
-            next_step="mend `github:owner` and `repository` in the stack's config, or use a token with access to it.",
-        )
-    if not may_push:
-        return RefusedError(
-            f"The operator's GitHub token may read {repository} but not write to it.",
-            next_step="use a token that may write secrets and run workflows (classic: scope `repo`).",
-        )
-    if not client.may_see_secrets(repository):
-        return RefusedError(
-            f"The operator's GitHub token may not see the Actions secrets of {repository}.",
-            next_step="use a token that may write them (fine-grained: `Secrets: write`; classic: scope `repo`).",
-        )
-    if not client.has_workflow(repository, location.workflow):
-        return RefusedError(
-            f"{repository} has no workflow {location.workflow} that the operator's GitHub token can see, so nothing could be verified.",
-            next_step="mend `workflow` in the stack's config, or use a token that may see it (fine-grained: `Actions: write`).",
-        )
-    return None
-
-
-def _control_plane(url: str, config: ConfigLookup) -> list[RefusedError]:
+def _control_plane(
+    url: str, candidates: Iterable[Candidate], config: ConfigLookup, findings: Findings
+) -> list[RefusedError]:
     token = operator_credentials.find(operator_credentials.CONTROL_PLANE, config)
-    ControlPlaneClient(endpoint("CONTROL_PLANE_URL", url), token).orgs()
+    try:
+        ControlPlaneClient(endpoint("CONTROL_PLANE_URL", url), token).orgs()
+    except ApiError as error:
+        dead = [each.secret.name for each in candidates if _is_dead(each, config)]
+        if not (error.transient or error.ambiguous) or not dead:
+            raise
+        findings.warnings.append(
+            f"{error}. What it runs with of {', '.join(dead)} is dead or may be, and it cannot work with that: this update delivers "
+            "another value."
+        )
     return []
+
+
+def _is_dead(candidate: Candidate, config: ConfigLookup) -> bool:
+    """Whether what consumers run with is refused by its provider: an update that has reset it was cut off, or somebody else did.
+
+    To wait for consumers to answer would then be to wait for ever. Before the first verification nobody knows their value.
+    """
+    progress = candidate.progress
+    if not progress.verified:
+        return not candidate.secret.overlaps
+    issuer = candidate.issuer(config)
+    values = [progress.value_of(each) for each in {progress.verified, progress.current} - {candidate.generation}]
+    with suppress(ApiError):
+        return any(value and issuer.refuses(value) for value in values)
+    return False
 
 
 def no_access(error: ApiError, credential: OperatorCredential | None) -> RefusedError:

@@ -27,6 +27,27 @@ class CheckInState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GitHubWrite:
+    """The last write of a secret to a place at GitHub, by pulumi-github.
+
+    Attributes:
+        repository: The repository; "" where the place is the organization.
+        words: What the place is called, without its owner.
+        updated_at: GitHub's time of it, as pulumi-github writes it; "" where it did not learn that.
+        again: How often the value had to be written once more, because somebody else had changed it.
+        visibility: Of an organization's secret; "" for others.
+        selected: The ids of the repositories that may read it, where that is `selected`.
+    """
+
+    repository: str = ""
+    words: str = ""
+    updated_at: str = ""
+    again: int = 0
+    visibility: str = ""
+    selected: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progress:
     """How far a secret is.
 
@@ -40,7 +61,8 @@ class Progress:
         oldest_alive: The oldest generation that only its provider can end, and that was alive at the last look; 0 for none.
         delivered: For every Fly app to which the current value was written, Fly's digest of it.
         at_fly: For every Fly app, the fingerprint of the value that was delivered there last.
-        at_github: The same for every repository.
+        at_github: The same for every place at GitHub, by `GitHubSecret.key`.
+        github_writes: The last write to each of those.
         probe: The last probe that succeeded; None for none.
         verification: The last verification that succeeded; None for none.
         has_verification: Whether there is a verification in the state, whatever came of it.
@@ -60,6 +82,7 @@ class Progress:
     delivered: Mapping[str, str] = field(default_factory=dict)
     at_fly: Mapping[str, str] = field(default_factory=dict, repr=False)
     at_github: Mapping[str, str] = field(default_factory=dict, repr=False)
+    github_writes: Mapping[str, GitHubWrite] = field(default_factory=dict)
     probe: CheckInState | None = None
     verification: CheckInState | None = None
     has_verification: bool = False

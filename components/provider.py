@@ -173,6 +173,7 @@ class DecommissionProvider(Provider):
                 family=_family(props),
                 apps=props["apps"],
                 repositories=tuple(props["repositories"]),
+                places=tuple(props.get("places") or ()),
                 tenants=Tenants(app=tenants["app"], variable=tenants["variable"]) if tenants else None,
                 known=known,
                 proof_timeout=float(props["proof_timeout"]),

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.progress import Progress
+from components.progress import GitHubWrite, Progress
 from components.promotion import overridden
-from components.secret import ROUTINE, Check, Family, Secret
+from components.secret import ROUTINE, Check, Family, GitHubSecret, Secret
 from components.staging import HeldBack
 from components.work import WantedCheck
 
@@ -32,6 +32,8 @@ class Rotated:
             is in the state where nothing is verified, so that another version of the program alone changes nothing.
         also: Unmanaged credentials that are to be revoked.
         max_age_days: When its value gets too old; None for never.
+        writes_again: Places at GitHub that the engine would take to hold the value already, and that are written to all the same.
+        repository_ids: Of the repositories that may read an organization's secret, by name.
     """
 
     secret: Secret
@@ -44,6 +46,18 @@ class Rotated:
     record: Mapping[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
     max_age_days: int | None = None
+    writes_again: tuple[GitHubSecret, ...] = ()
+    repository_ids: Mapping[str, int] = field(default_factory=dict)
+
+    def times_written_again(self, location: GitHubSecret) -> int:
+        """How often a place at GitHub has had to be written to once more, this update included."""
+        before = self.progress.github_writes.get(location.key, GitHubWrite()).again
+        return before + (1 if location in self.writes_again else 0)
+
+    @property
+    def old_credential(self) -> str:
+        """What is true of the value before until the new one is verified."""
+        return _old_credential(self.secret)
 
     @property
     def probe(self) -> dict[str, object]:

@@ -30,6 +30,10 @@ from components.encryption.reencryption import KEY_BEFORE
 from components.engine_errors import without_traceback
 from components.errors import OperatorError, RefusedError
 from components.fly.client import FlyClient
+from components.github import access
+from components.github import drift as github_drift
+from components.github.client import GitHubClient
+from components.github.destinations import KEY as GITHUB_DESTINATIONS
 from components.graph import Protection, Rotation
 from components.http import ApiError
 from components.impact import Case, Finding, Impact, Surroundings, as_data, impact_of, summary
@@ -38,7 +42,7 @@ from components.leaving import Leaver
 from components.progress import State
 from components.promotion import Promotion
 from components.rotated import Rotated
-from components.secret import LEAKED, ROUTINE, Family, Secret
+from components.secret import LEAKED, ROUTINE, Family, Location, Secret
 from components.settings import ROLLING, STAGED, Settings
 from components.stack_before import promotion_of_config, promotions_of
 from components.staging import HeldBack
@@ -63,6 +67,7 @@ def load_settings() -> Settings:
             compromised=config.get_object("compromised"),
             reasons=config.get_object("reasons"),
             max_age_days=config.get_object("maxAgeDays"),
+            github_destinations=config.get_object(GITHUB_DESTINATIONS),
         )
     )
 
@@ -185,6 +190,11 @@ def _foresee(
     """
     stages = settings.rollout == STAGED
     seen = _seen(rotated, state, staged=stages)
+    ids, overwritten = _seen_at_github([each.secret for each in rotated], state)
+    drifted = {
+        each.secret.name: {**seen.drifted.get(each.secret.name, {}), **overwritten.get(each.secret.name, {})}
+        for each in rotated
+    }
     operator = _operator_values()
     works: dict[str, Work] = {
         each.secret.name: work_of(
@@ -194,7 +204,7 @@ def _foresee(
             tenants=state.tenants,
             checks=each.wanted_checks(operator),
             also=each.also,
-            drifted=seen.drifted.get(each.secret.name, {}),
+            drifted=drifted[each.secret.name],
             held_back=each.held_back is not None,
         )
         for each in rotated
@@ -206,6 +216,8 @@ def _foresee(
             reason=settings.reasons.get(each.secret.name, ROUTINE)
             if works[each.secret.name].verifies
             else each.progress.reason,
+            writes_again=works[each.secret.name].writes_again,
+            repository_ids=ids,
         )
         for each in rotated
     ]
@@ -250,7 +262,7 @@ def _foresee(
                 generation=each.generation,
                 reason=each.reason,
                 also=each.also,
-                drifted=seen.drifted.get(each.secret.name, {}),
+                drifted=drifted[each.secret.name],
                 staged=each.held_back.reason if each.held_back is not None else "",
                 finding=findings.secrets.get(each.secret.name, Finding()),
                 max_age_days=each.max_age_days,
@@ -343,6 +355,29 @@ def _seen(rotated: Iterable[Rotated], state: State, *, staged: bool) -> drift.Se
         return drift.look(client, secrets, state, generations=generations, staged=staged)
     except ApiError as error:
         raise preflight.no_access(error, operator_credentials.FLY) from None
+
+
+def _seen_at_github(
+    secrets: list[Secret], state: State
+) -> tuple[Mapping[str, int], Mapping[str, Mapping[Location, str]]]:
+    """The ids of repositories that secrets are visible to, by name, and per secret the places at GitHub that hold another value."""
+    selects = any(github_drift.selects(secret) for secret in secrets)
+    if not selects and not any(state.of(secret.name).github_writes for secret in secrets if secret.repositories):
+        return {}, {}
+    ids: Mapping[str, int] = {}
+    try:
+        client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, _config_value))
+        ids = access.repository_ids(client, secrets)
+        return ids, github_drift.look(client, secrets, state, repository_ids=ids)
+    except (ApiError, RefusedError) as error:
+        if selects and not ids:
+            if isinstance(error, ApiError):
+                raise preflight.no_access(error, operator_credentials.GITHUB) from None
+            raise
+        # A secret that does not go to GitHub, and has perhaps leaked, must not wait for it. One that does is refused by the preflight.
+        happened = error.happened if isinstance(error, RefusedError) else str(error)
+        pulumi.log.warn(f"GitHub was not asked whether somebody has changed a secret there: {happened}")
+        return ids, {}
 
 
 def _held_back(

@@ -5,6 +5,7 @@ one generation, a *family* all generations of one secret of one stack at its pro
 """
 
 import hashlib
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -76,12 +77,12 @@ class FlySecret:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RepositorySecret:
-    """A location: an Actions secret of a GitHub repository, read by workflow jobs when they start.
+class GitHubSecret:
+    """What every location at GitHub has in common. Delivered after every Fly app.
 
     Attributes:
-        owner: Of the repository.
-        repository: Its name.
+        owner: Of the repository: an organization, or a user.
+        repository: The repository whose workflow proves the value.
         workflow: The file name of the workflow whose jobs read it.
     """
 
@@ -94,13 +95,146 @@ class RepositorySecret:
         """The repository as GitHub writes it, `owner/name`."""
         return f"{self.owner}/{self.repository}"
 
-    def __str__(self) -> str:
-        return f"GitHub repository {self.full_name}"
+    @property
+    def key(self) -> str:
+        """What tells it, in the state, from the other locations of one secret at GitHub."""
+        raise NotImplementedError
+
+    @property
+    def secrets_path(self) -> str:
+        """Where GitHub's REST API has the secrets of this place; a secret's name follows."""
+        raise NotImplementedError
 
     @property
     def consumer(self) -> str:
         """Who reads it there."""
         return f"workflow {self.workflow} of {self.full_name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositorySecret(GitHubSecret):
+    """A location: an Actions secret of a GitHub repository, read by workflow jobs when they start."""
+
+    def __str__(self) -> str:
+        return f"GitHub repository {self.full_name}"
+
+    @property
+    def key(self) -> str:
+        """See `GitHubSecret`."""
+        return self.repository
+
+    @property
+    def secrets_path(self) -> str:
+        """See `GitHubSecret`."""
+        return f"/repos/{urllib.parse.quote(self.full_name)}/actions/secrets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentSecret(GitHubSecret):
+    """A location: a secret of a deployment environment, read by the jobs that declare it (`environment:`), before the repository's.
+
+    Attributes:
+        environment: Its name. GitHub compares it without regard to case.
+    """
+
+    environment: str
+
+    def __str__(self) -> str:
+        return f"GitHub environment {self.environment} of {self.full_name}"
+
+    @property
+    def key(self) -> str:
+        """See `GitHubSecret`."""
+        return f"{self.repository}/environments/{self.environment}"
+
+    @property
+    def secrets_path(self) -> str:
+        """See `GitHubSecret`."""
+        return f"{self.environment_path}/secrets"
+
+    @property
+    def environment_path(self) -> str:
+        """Where GitHub's REST API has the environment itself."""
+        return (
+            f"/repos/{urllib.parse.quote(self.full_name)}/environments/{urllib.parse.quote(self.environment, safe='')}"
+        )
+
+    @property
+    def consumer(self) -> str:
+        """See `GitHubSecret`."""
+        return f"workflow {self.workflow} of {self.full_name} in environment {self.environment}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganizationSecret(GitHubSecret):
+    """A location: an Actions secret of the organization, read where neither the environment nor the repository has one of that name.
+
+    Attributes:
+        visibility: `all`, `private` or `selected`: which of its repositories may read it.
+        selected: With `selected`: their names.
+    """
+
+    visibility: str
+    selected: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"GitHub organization {self.owner}"
+
+    @property
+    def key(self) -> str:
+        """See `GitHubSecret`. No repository is called so."""
+        return "/actions"
+
+    @property
+    def secrets_path(self) -> str:
+        """See `GitHubSecret`."""
+        return f"/orgs/{urllib.parse.quote(self.owner, safe='')}/actions/secrets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DependabotSecret(GitHubSecret):
+    """A location: a Dependabot secret of a repository, which only jobs that Dependabot starts can read."""
+
+    def __str__(self) -> str:
+        return f"GitHub Dependabot of {self.full_name}"
+
+    @property
+    def key(self) -> str:
+        """See `GitHubSecret`."""
+        return f"{self.repository}/dependabot"
+
+    @property
+    def secrets_path(self) -> str:
+        """See `GitHubSecret`."""
+        return f"/repos/{urllib.parse.quote(self.full_name)}/dependabot/secrets"
+
+    @property
+    def consumer(self) -> str:
+        """See `GitHubSecret`."""
+        return f"Dependabot of {self.full_name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DependabotOrganizationSecret(OrganizationSecret):
+    """A location: the same of the organization."""
+
+    def __str__(self) -> str:
+        return f"GitHub Dependabot of organization {self.owner}"
+
+    @property
+    def key(self) -> str:
+        """See `GitHubSecret`."""
+        return "/dependabot"
+
+    @property
+    def secrets_path(self) -> str:
+        """See `GitHubSecret`."""
+        return f"/orgs/{urllib.parse.quote(self.owner, safe='')}/dependabot/secrets"
+
+    @property
+    def consumer(self) -> str:
+        """See `GitHubSecret`."""
+        return f"Dependabot of {self.owner}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +262,7 @@ class TenantMachines:
         return f"tenants in {self.app}"
 
 
-Location = FlySecret | RepositorySecret | TenantMachines
+Location = FlySecret | GitHubSecret | TenantMachines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +299,8 @@ class Secret:
         name: The name of the environment variable that consumers read.
         source: Where a new value comes from.
         fly: Fly apps that hold it. Delivered first.
-        repositories: GitHub repositories that hold it. Delivered after every Fly app (the runbook: "Fly secrets first, then GHA").
+        repositories: Places at GitHub that hold it: repositories, environments, the organization, Dependabot. Delivered after every Fly app
+            (the runbook: "Fly secrets first, then GHA").
         tenants: The tenants' machines, where they hold it. They get it after every Fly app, because the control plane hands it to new ones.
         rows: What is encrypted with it, where that is to be re-encrypted.
         requires: Config keys that have to be set to rotate it, with their values.
@@ -176,7 +311,7 @@ class Secret:
         may_be_staged: Whether machines may get it at their next restart, whoever causes that (`rollout: staged`).
         overlaps: Whether the value before works until it is revoked. False where it dies when the new one is minted: then there is no way back.
         only_if_compromised: Whether a rotation is refused unless `compromised` names its generation.
-        coupled: Whether it has to stand at Fly and in a repository alike: where only one of them gets a new value, the other breaks silently.
+        coupled: Whether it has to stand at Fly and at GitHub alike: where only one of them gets a new value, the other breaks silently.
         at_risk: What breaks if a rotation of it goes wrong, as a sentence.
         without: What its consumers cannot do without it, as a sentence: said before it is decommissioned.
         kept: Why it is never decommissioned, as a sentence; "" where it may be.
@@ -185,7 +320,7 @@ class Secret:
     name: str
     source: Source
     fly: tuple[FlySecret, ...]
-    repositories: tuple[RepositorySecret, ...] = ()
+    repositories: tuple[GitHubSecret, ...] = ()
     tenants: TenantMachines | None = None
     rows: EncryptedRows | None = None
     requires: Mapping[str, str] = field(default_factory=dict)

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 
+from components.github.destinations import Destinations
 from components.secret import (
     Check,
+    DependabotOrganizationSecret,
+    DependabotSecret,
     EncryptedRows,
     FlySecret,
+    GitHubSecret,
     Issuer,
     Random,
-    RepositorySecret,
     Secret,
     Supplied,
     TenantMachines,
@@ -37,7 +40,7 @@ def fly_api_token(settings: Settings) -> Secret:
             },
         ),
         fly=(FlySecret(app=settings.app),),
-        repositories=_repositories(settings),
+        repositories=_at_github(settings),
         coupled=True,
         choices={"deployTokenProfile": settings.deploy_token_profile},
         at_risk="Once the old token is revoked, whoever still has it breaks, and nobody is told: without the new one at Fly no tenant can be "
@@ -54,6 +57,8 @@ def fly_api_token(settings: Settings) -> Secret:
                 "ref": settings.workflow_ref,
                 "workflow_timeout": settings.workflow_timeout,
                 "ci_timeout": settings.ci_timeout,
+                # Not said of the repository alone: a check that is told something new runs again.
+                **({} if settings.github_destinations == Destinations() else {"places": _paths(settings)}),
             },
         ),
     )
@@ -346,11 +351,20 @@ def stripe_webhook_secret(settings: Settings) -> Secret:
     )
 
 
-def _repositories(settings: Settings) -> tuple[RepositorySecret, ...]:
-    """The one of the config, if there is one."""
-    if not settings.repository:
-        return ()
-    return (RepositorySecret(owner=settings.owner, repository=settings.repository, workflow=settings.workflow),)
+def _at_github(settings: Settings) -> tuple[GitHubSecret, ...]:
+    """Those of the config, if there is a repository."""
+    return settings.github_destinations.locations(
+        owner=settings.owner, repository=settings.repository, workflow=settings.workflow
+    )
+
+
+def _paths(settings: Settings) -> list[str]:
+    """Where GitHub has the secrets that a workflow may read: not Dependabot's."""
+    return [
+        place.secrets_path
+        for place in _at_github(settings)
+        if not isinstance(place, DependabotSecret | DependabotOrganizationSecret)
+    ]
 
 
 def _control_plane(settings: Settings) -> dict[str, object]:

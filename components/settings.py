@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from components.errors import RefusedError, refusals
+from components.github import destinations
+from components.github.destinations import Destinations
 from components.progress import Progress, State
 from components.secret import LEAKED, ROUTINE, Secret
 
@@ -28,6 +30,7 @@ class Settings:
     repository: str
     workflow: str
     workflow_ref: str
+    github_destinations: Destinations
     deploy_token_app: str
     deploy_token_profile: str
     deploy_token_expiry: str
@@ -88,6 +91,7 @@ def load(
     compromised: object,
     reasons: object,
     max_age_days: object,
+    github_destinations: object = None,
 ) -> Settings:
     """Reads and checks the settings.
 
@@ -98,6 +102,7 @@ def load(
         compromised: The config key `compromised`.
         reasons: The config key `reasons`.
         max_age_days: The config key `maxAgeDays`.
+        github_destinations: The config key `githubDestinations`.
 
     Raises:
         RefusedError: With every setting that is wrong.
@@ -154,6 +159,7 @@ def load(
         ages = {str(name): each for name, each in max_age_days.items()}
     else:
         errors.append(_wrong("maxAgeDays", max_age_days, "a map from secret to a positive whole number of days"))
+    places = _destinations(github_destinations, get("repository") or "", errors)
     names = {key: get(key) or "" for key in NAMES}
     errors.extend(_wrong(key, name, "a name") for key, name in names.items() if not name)
     timeouts = {key: _seconds(get(key), key, errors) for key in TIMEOUTS}
@@ -167,6 +173,7 @@ def load(
         repository=get("repository") or "",
         workflow=names["workflow"],
         workflow_ref=get("workflowRef") or "",
+        github_destinations=places,
         deploy_token_app=names["deployTokenApp"],
         deploy_token_profile=chosen["deployTokenProfile"],
         deploy_token_expiry=expiry,
@@ -269,6 +276,14 @@ TIMEOUTS = {
     "databaseTimeout": "database_timeout",
     "revocationTimeout": "revocation_timeout",
 }
+
+
+def _destinations(raw: object, repository: str, errors: list[RefusedError]) -> Destinations:
+    try:
+        return destinations.parse(raw, repository=repository)
+    except RefusedError as error:
+        errors.append(error)
+        return Destinations()
 
 
 def _seconds(text: str | None, key: str, errors: list[RefusedError]) -> int:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from components.keyring import fingerprint
 from components.progress import CheckInState, Progress
-from components.secret import FlySecret, Location, RepositorySecret, Secret
+from components.secret import FlySecret, GitHubSecret, Location, Secret
 
 
 class Action(StrEnum):
@@ -61,6 +61,7 @@ class Work:
         mints: Whether a credential is minted for that; else one that the stack knows comes back.
         probes: Whether the credential is probed.
         delivers: Locations that are written to.
+        writes_again: Those of them at GitHub that the engine would take to hold the value already.
         changes_values: Whether one of them holds another generation's value now.
         verifies: Whether consumers are verified.
         revokes: Whether everything of the family but the verified one is revoked.
@@ -71,6 +72,7 @@ class Work:
     mints: bool = False
     probes: bool = False
     delivers: tuple[Location, ...] = ()
+    writes_again: tuple[GitHubSecret, ...] = ()
     changes_values: bool = False
     verifies: bool = False
     revokes: bool = False
@@ -117,8 +119,8 @@ def work_of(
     to_verify = (
         turns
         or progress.verified != generation
-        or bool(behind)
-        or _has_to_run(progress.verification, checks["verification"], about=_subject(secret, progress, tenants))
+        or wanted is None
+        or _has_to_run(progress.verification, checks["verification"], about=_subject(secret, progress, wanted))
     )
     verifies = to_verify and not held_back
     unfinished = (
@@ -141,6 +143,7 @@ def work_of(
         mints=turns and wanted is None,
         probes=probes,
         delivers=delivers,
+        writes_again=tuple(each for each in delivers if isinstance(each, GitHubSecret) and each not in behind),
         changes_values=any(
             wanted is None or _held(each, progress, tenants) not in {None, wanted} or not progress.current
             for each in behind
@@ -172,9 +175,13 @@ def _has_to_run(last: CheckInState | None, wanted: WantedCheck, *, about: str) -
     return last is None or wanted.differs_from(last) or last.trigger != about
 
 
-def _subject(secret: Secret, progress: Progress, tenants: Mapping[str, Mapping[str, str]]) -> str:
-    """What a verification of what the locations hold now would be about."""
-    held = {str(each): _held(each, progress, tenants) or "" for each in secret.locations}
+def _subject(secret: Secret, progress: Progress, wanted: str) -> str:
+    """What a verification would be about once every location holds the wanted value.
+
+    One that ran while a location held another value was about something else. One that the state has merely forgotten a location of
+    (`pulumi refresh`, after somebody deleted the secret there) was about the same, and the engine does not repeat it.
+    """
+    held = dict.fromkeys((str(each) for each in secret.locations), wanted)
     return subject_of(salt=progress.salt, turn=progress.turn, holdings=held)
 
 
@@ -195,10 +202,28 @@ def _held(location: Location, progress: Progress, tenants: Mapping[str, Mapping[
     """The fingerprint of the value that a location was given last; None for none."""
     if isinstance(location, FlySecret):
         return progress.at_fly.get(location.app)
-    if isinstance(location, RepositorySecret):
-        return progress.at_github.get(location.repository)
+    if isinstance(location, GitHubSecret):
+        return progress.at_github.get(location.key)
     value = tenants.get(location.app, {}).get(location.variable)
     return None if value is None else fingerprint(value)
+
+
+def left_behind(secret: Secret, progress: Progress) -> tuple[str, ...]:
+    """Places at GitHub that hold a value of the stack and that it does not write to any more, each as a sentence."""
+    here = {each.key for each in secret.repositories}
+    generations = {held: generation for generation, held in progress.fingerprints.items()}
+    found = []
+    for key, held in progress.at_github.items():
+        if key in here:
+            continue
+        place = progress.github_writes[key].words if key in progress.github_writes else key
+        generation = generations.get(held)
+        value = f"generation {generation}" if generation else "an old value"
+        found.append(
+            f"{place} keeps {value}, and is not written to any more: whoever reads it there breaks once that is revoked. Delete "
+            f"{secret.name} there as soon as nobody does"
+        )
+    return tuple(found)
 
 
 def unfinished_business(secret: Secret, progress: Progress, tenants: Mapping[str, Mapping[str, str]]) -> str:

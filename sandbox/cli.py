@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 START_TIMEOUT: Final = READY_TIMEOUT
+ENVIRONMENT_TIMEOUT: Final = 5.0  # seconds more for each environment, whose databases have to be made
 STOP_TIMEOUT: Final = 20.0
 """Seconds; every machine has five to end."""
 PASSPHRASE: Final = "sandbox"  # noqa: S105 - protects nothing but a rehearsal
@@ -227,7 +228,8 @@ def _start(options: argparse.Namespace) -> int:
     if _running(directory) is not None:
         return _already_running(directory)
     if options.detach:
-        return _start_detached(directory)
+        listed = sum(each.count(",") + 1 for each in options.environments)
+        return _start_detached(directory, START_TIMEOUT + listed * ENVIRONMENT_TIMEOUT)
     settings = {name: getattr(options, name) for name in _OPTIONS.values() if getattr(options, name) is not None}
     if options.rate_limits:
         settings["rate_limits"] = "1"
@@ -246,7 +248,7 @@ def _start(options: argparse.Namespace) -> int:
 
 def _already_running(directory: Path) -> int:
     try:
-        unhealthy = _await_ready(directory, None)
+        unhealthy = _await_ready(directory, None, START_TIMEOUT)
     except SandboxError as error:
         sys.stderr.write(f"A sandbox runs in {directory} already, but not well. {error}\n")
         return 1
@@ -257,7 +259,7 @@ def _already_running(directory: Path) -> int:
     return 0
 
 
-def _start_detached(directory: Path) -> int:
+def _start_detached(directory: Path, patience: float) -> int:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = directory / "sandbox.log"
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
@@ -274,7 +276,7 @@ def _start_detached(directory: Path) -> int:
             start_new_session=True,
         )
     try:
-        unhealthy = _await_ready(directory, process)
+        unhealthy = _await_ready(directory, process, patience)
     except BaseException as error:
         # Whatever happened, nobody but us knows of it: it must not stay behind.
         _end(psutil.Process(process.pid) if process.poll() is None else None)
@@ -286,7 +288,7 @@ def _start_detached(directory: Path) -> int:
         raise SandboxError(said or str(error)) from error
     if unhealthy:
         sys.stderr.write(
-            f"The sandbox in {directory} runs, but these machines are not healthy after {START_TIMEOUT:.0f} s: "
+            f"The sandbox in {directory} runs, but these machines are not healthy after {patience:.0f} s: "
             f"{', '.join(unhealthy)}. See `python -m sandbox inspect --dir {directory}`.\n"
         )
         return 1
@@ -301,12 +303,12 @@ def _start_detached(directory: Path) -> int:
     return 0
 
 
-def _await_ready(directory: Path, process: subprocess.Popen[bytes] | None) -> list[str]:
+def _await_ready(directory: Path, process: subprocess.Popen[bytes] | None, patience: float) -> list[str]:
     """Wait until the server is ready; return the machines that are unhealthy when the time is over.
 
     Raises `SandboxError` if the process ends or never answers.
     """
-    deadline, pause = time.monotonic() + START_TIMEOUT, 0.02
+    deadline, pause = time.monotonic() + patience, 0.02
     state: dict[str, Any] | None = None
     while time.monotonic() < deadline:
         if process is not None and process.poll() is not None:
@@ -319,7 +321,7 @@ def _await_ready(directory: Path, process: subprocess.Popen[bytes] | None) -> li
                 pause = min(0.02 + 0.005 * len(state["unhealthy"]), 0.25)
         time.sleep(pause)
     if state is None:
-        raise SandboxError(f"The server did not answer within {START_TIMEOUT:.0f} s.")
+        raise SandboxError(f"The server did not answer within {patience:.0f} s.")
     return [str(name) for name in state["unhealthy"]] or ["the server"]
 
 

@@ -1,7 +1,8 @@
 """What a rotation must never break, looked at all the time by the sandbox itself.
 
-After every request that may have changed something, and several times a second, the checker looks at every place that holds a
-credential and at every provider. What it finds is kept for good, so that a moment of it is not missed by who only looks at the end:
+After every request that may have changed something, and several times a second (at light environments only once a second), the
+checker looks at every place that holds a credential and at every provider. What it finds is kept for good, so that a moment of
+it is not missed by who only looks at the end:
 
 - **works**: every machine, and every repository's Actions secrets, hold credentials that their provider accepts at that moment.
 - **held**: no credential is revoked (also not one whose revocation has yet to bite) while an app, a machine or a repository holds it.
@@ -46,6 +47,8 @@ TWO: Final = "two"
 MOST_OF_A_FAMILY: Final = 2
 INTERVAL: Final = 0.25
 """Seconds between two looks that no request causes: machines boot and end by themselves."""
+LIGHT_INTERVAL: Final = 1.0
+"""The same of light environments, at which nobody looks after requests: a look at a hundred takes 0.05 s."""
 PROVIDERS: Final = {
     "FLY_API_TOKEN": "fly",
     "NEON_API_KEY": "neon",
@@ -92,6 +95,7 @@ class Checker:
         self._world = world
         self._seen: set[tuple[str, str]] = set()
         self._changes = -1
+        self._light = all(environment.light for environment in environments.of(world))
         self._verifiers: tuple[object, dict[str, str]] = (None, {})
 
     async def watch(self) -> None:
@@ -100,7 +104,12 @@ class Checker:
             if self._world.database.total_changes != self._changes:
                 self.look()
                 self._changes = self._world.database.total_changes
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(LIGHT_INTERVAL if self._light else INTERVAL)
+
+    def after_change(self) -> None:
+        """Look after a request that may have changed something."""
+        if not self._light:
+            self.look(tenants=False)
 
     def look(self, *, tenants: bool = True) -> None:
         """Look once. Without `tenants` their machines are left out: there may be a thousand, and requests should not wait for that."""
@@ -182,9 +191,21 @@ def _held(world: World, *, tenants: bool) -> Iterator[Held]:
         yield from _held_by_machines(world, app.name)
         if tenants:
             yield from _held_by_machines(world, environment.tenant_app, only="REDIS_URL")
+    for place, store_name in _secret_stores(world):
+        for name, value in secret_stores.values(world, store_name).items():
+            yield Held(place=place, name=name, value=value, consumer=True)
+
+
+def _secret_stores(world: World) -> Iterator[tuple[str, str]]:
+    """Every place at GitHub that holds secrets, with the name of its store."""
     for repository in store.repositories(world.database):
-        for name, value in secret_stores.values(world, secret_stores.repository_store(repository, "actions")).items():
-            yield Held(place=f"repository {repository.full_name}", name=name, value=value, consumer=True)
+        yield f"repository {repository.full_name}", secret_stores.repository_store(repository, "actions")
+        yield f"Dependabot of {repository.full_name}", secret_stores.repository_store(repository, "dependabot")
+        for row in store.environments(world.database, repository=repository):
+            yield f"environment {row['name']} of {repository.full_name}", secret_stores.environment_store(row["id"])
+    for organization in store.organizations(world.database):
+        yield f"organization {organization.login}", secret_stores.organization_store(organization, "actions")
+        yield f"Dependabot of {organization.login}", secret_stores.organization_store(organization, "dependabot")
 
 
 def _held_by_machines(world: World, app: str, *, only: str = "") -> Iterator[Held]:

@@ -321,7 +321,7 @@ async def serve(
                     apps={world.port(port): app for port, app in _proxied(world, name).items()}
                     if name in environments.OWN_PORTS
                     else None,
-                    after_change=functools.partial(checker.look, tenants=False),
+                    after_change=checker.after_change,
                 )
                 if service.observed
                 else service.application(world)

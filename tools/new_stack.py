@@ -37,6 +37,7 @@ MOMENTARY = (
     "compromised",
     "reasons",
     "promotionOverrides",
+    "decommission",
     "ownProviders",
 )
 """Keys that speak of one rotation, or of one stack."""

@@ -7,8 +7,8 @@ repeated without the environment's credentials: a failed connection names the ba
 import json
 import os
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.errors import OperatorError
@@ -26,12 +26,14 @@ class StackReader:
         stack: Its name; None for the selected one.
         target: The make target that a person called.
         state: What is true when something cannot be read.
+        environment: What the CLI runs with; None for the variables of this process.
     """
 
     checkout: Path
     stack: str | None
     target: str
     state: str
+    environment: Mapping[str, str] | None = field(default=None, repr=False)
 
     def selected(self) -> str:
         """The name of the stack that is selected in the checkout.
@@ -40,6 +42,23 @@ class StackReader:
             OperatorError: There is no CLI, or no stack is selected.
         """
         return self._run(["stack", "--show-name"]).strip()
+
+    def stacks(self) -> dict[str, str]:
+        """How the CLI is told each stack of this program that the backend has, by its name without organization and project.
+
+        Raises:
+            OperatorError: They cannot be listed.
+        """
+        listed = self.read("stack", "ls", "--json")
+        try:
+            names = [str(each["name"]) for each in listed]  # type: ignore[attr-defined]
+        except (KeyError, TypeError):
+            raise OperatorError(
+                "`pulumi stack ls` answered something else than a list of stacks.",
+                state=self.state,
+                next_step="Is it the Pulumi CLI that `pulumi` calls? `pulumi version` says so.",
+            ) from None
+        return {name.rpartition("/")[2]: name for name in names}
 
     def read(self, *arguments: str) -> object:
         """The JSON that a command answers about the stack.
@@ -65,17 +84,20 @@ class StackReader:
         """What a command printed to its standard output."""
         shown = f"`pulumi {' '.join(arguments)}`"
         argv = ["pulumi", "--color", "never", "--non-interactive", *arguments]
+        environment = os.environ if self.environment is None else self.environment
         try:
             ended = subprocess.run(
                 argv,
                 cwd=self.checkout,
-                env={**for_the_engine(os.environ), "PULUMI_SKIP_UPDATE_CHECK": "true"},
+                env={**for_the_engine(environment), "PULUMI_SKIP_UPDATE_CHECK": "true"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
                 errors="replace",
                 timeout=TIMEOUT,
                 check=False,
+                # Ctrl-C is the caller's business: who waits for updates has to read what came of them.
+                start_new_session=True,
             )
         except OSError as error:
             raise OperatorError(
@@ -90,7 +112,7 @@ class StackReader:
                 next_step="See whether the backend can be reached (`pulumi whoami`), then run it again.",
             ) from None
         if ended.returncode != 0:
-            said = conceal(ended.stderr.strip(), secrets_of(os.environ)) or f"exit status {ended.returncode}"
+            said = conceal(ended.stderr.strip(), secrets_of(environment)) or f"exit status {ended.returncode}"
             happened = (
                 f"No stack is selected here: {said}" if "no stack selected" in said else f"{shown} failed: {said}"
             )

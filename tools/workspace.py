@@ -177,7 +177,7 @@ def workspace(directory: Path, *sandbox_options: str) -> Iterator[Workspace]:
     _tool(["-m", "tools.engine", "home", str(home)])
     made = Workspace(directory=directory, environment={})
     try:
-        made.sandbox("start", "--detach", *sandbox_options)
+        made.sandbox("start", "--detach", *sandbox_options, timeout=900)
         variables = exports(made.sandbox("env"))
         path = engine.get("PATH", "").replace("$PATH", os.environ["PATH"]) or os.environ["PATH"]
         environment = {

@@ -74,6 +74,45 @@ def _run(body: Mapping[str, Any]) -> WorkflowRun:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SecretMetadata:
+    """What GitHub shows of a secret.
+
+    Attributes:
+        updated_at: When it was last written, in whole seconds of GitHub's clock.
+        visibility: Of an organization's secret; "" for others.
+    """
+
+    updated_at: datetime
+    visibility: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """A deployment environment.
+
+    Attributes:
+        waits_for_people: Whether a job that declares it starts only once somebody has approved.
+    """
+
+    waits_for_people: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """A repository.
+
+    Attributes:
+        repository_id: GitHub's id.
+        private: Whether it is private, or internal.
+        of_organization: Whether its owner is an organization, and no user.
+    """
+
+    repository_id: int
+    private: bool
+    of_organization: bool
+
+
 @reads_answers
 @dataclass(frozen=True)
 class GitHubClient:
@@ -123,12 +162,98 @@ class GitHubClient:
         permissions = body.get("permissions") or {}
         return bool(permissions.get("push") or permissions.get("admin"))
 
-    def may_see_secrets(self, repository: str) -> bool:
-        """Whether the token may see the Actions secrets of the repository: who may not, may not write one either."""
-        return self._may_read(
-            f"/repos/{repository_path(repository)}/actions/secrets/public-key",
-            what=f"the key for secrets of {repository}",
+    def may_see_secrets(self, secrets_path: str) -> bool:
+        """Whether the token may see the secrets of a place (`GitHubSecret.secrets_path`): who may not, may not write one either."""
+        return self._may_read(f"{secrets_path}/public-key", what=f"the key for secrets at {secrets_path}")
+
+    def secret(self, secrets_path: str, name: str) -> SecretMetadata | None:
+        """What GitHub shows of a secret, None where there is none, or the token may not see it. The value cannot be read.
+
+        Args:
+            secrets_path: Of a `GitHubSecret`.
+            name: Of the secret.
+
+        Raises:
+            ApiError: GitHub refused the token, or did not answer.
+        """
+        try:
+            body = self._call(
+                "GET",
+                f"{secrets_path}/{part(name)}",
+                operation=f"read the metadata of secret {name} at {secrets_path}",
+                policy=REPEATABLE,
+            ).json()
+        except ApiError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+        return SecretMetadata(
+            updated_at=datetime.fromisoformat(body["updated_at"]), visibility=body.get("visibility") or ""
         )
+
+    def selected_repositories(self, secrets_path: str, name: str) -> list[int]:
+        """The ids of the repositories that may read an organization's secret of visibility `selected`, in order."""
+        path = f"{secrets_path}/{part(name)}/repositories"
+        operation = f"list the repositories that may read secret {name}"
+        return sorted(int(each["id"]) for each in self._all_of(path, "repositories", operation=operation))
+
+    def organization_secrets(self, repository: str) -> list[str]:
+        """The names of the organization's Actions secrets that a repository (`owner/name`) may read."""
+        path = f"/repos/{repository_path(repository)}/actions/organization-secrets"
+        return [
+            str(each["name"])
+            for each in self._all_of(path, "secrets", operation=f"list the organization's secrets for {repository}")
+        ]
+
+    def environments(self, repository: str) -> list[str]:
+        """The names of the deployment environments of a repository (`owner/name`)."""
+        path = f"/repos/{repository_path(repository)}/environments"
+        return [
+            str(each["name"])
+            for each in self._all_of(path, "environments", operation=f"list the environments of {repository}")
+        ]
+
+    def environment(self, environment_path: str) -> Environment | None:
+        """A deployment environment (`EnvironmentSecret.environment_path`); None where there is none that the token can see."""
+        try:
+            body = self._call("GET", environment_path, operation=f"read {environment_path}", policy=REPEATABLE).json()
+        except ApiError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+        rules = {str(each.get("type")) for each in body.get("protection_rules") or ()}
+        return Environment(waits_for_people="required_reviewers" in rules)
+
+    def repository(self, repository: str) -> Repository | None:
+        """A repository (`owner/name`); None where there is none that the token can see."""
+        try:
+            body = self._call(
+                "GET",
+                f"/repos/{repository_path(repository)}",
+                operation=f"read repository {repository}",
+                policy=REPEATABLE,
+            ).json()
+        except ApiError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+        return Repository(
+            repository_id=int(body["id"]),
+            private=bool(body.get("private")),
+            of_organization=(body.get("owner") or {}).get("type") == "Organization",
+        )
+
+    def _all_of(self, path: str, key: str, *, operation: str) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
+        count = pages()
+        while True:
+            page = next(count)
+            parameters = {"per_page": PAGE, "page": page}
+            body = self._call("GET", path, operation=operation, parameters=parameters, policy=REPEATABLE).json()
+            found.extend(body[key])
+            if len(body[key]) < PAGE:
+                break
+        return found
 
     def has_workflow(self, repository: str, workflow: str) -> bool:
         """Whether there is a workflow of that file name, and the token may see it."""
@@ -155,21 +280,13 @@ class GitHubClient:
         ).json()
         return str(body["default_branch"])
 
-    def secret_updated_at(self, repository: str, name: str) -> datetime:
-        """When the Actions secret was last written, in whole seconds of GitHub's clock. The value cannot be read."""
-        path = f"/repos/{repository_path(repository)}/actions/secrets/{part(name)}"
-        body = self._call(
-            "GET", path, operation=f"read the metadata of secret {name} of {repository}", policy=REPEATABLE
-        ).json()
-        return datetime.fromisoformat(body["updated_at"])
-
-    def delete_secret(self, repository: str, name: str) -> None:
-        """Deletes an Actions secret. One that is not there is no error."""
+    def delete_secret(self, secrets_path: str, name: str) -> None:
+        """Deletes a secret of a place (`GitHubSecret.secrets_path`). One that is not there is no error."""
         try:
             self._call(
                 "DELETE",
-                f"/repos/{repository_path(repository)}/actions/secrets/{part(name)}",
-                operation=f"delete secret {name} of {repository}",
+                f"{secrets_path}/{part(name)}",
+                operation=f"delete secret {name} at {secrets_path}",
                 policy=REPEATABLE,
             )
         except ApiError as error:

@@ -8,8 +8,9 @@
 5. No CI run is left that started with the old value: it would lose its token half-way. Where the old value has leaked, that is put up with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from components import operator_credentials
@@ -43,6 +44,7 @@ class Settings(DisposableOrgSettings):
         ref: The branch to run it on; "" for the default branch.
         workflow_timeout: Seconds for the workflow run.
         ci_timeout: Seconds for the runs that started with the old value to finish.
+        places: Where GitHub has the secrets that its workflows read, as paths of the API; () for the repository's own.
     """
 
     tenant_app: str
@@ -51,6 +53,12 @@ class Settings(DisposableOrgSettings):
     ref: str
     workflow_timeout: float
     ci_timeout: float
+    places: Sequence[str] = ()
+
+    @property
+    def secrets_paths(self) -> Sequence[str]:
+        """Where the secret is read from."""
+        return self.places or (f"/repos/{self.repository}/actions/secrets",)
 
 
 def verify(raw: Mapping[str, Any], subject: Subject) -> None:
@@ -110,7 +118,7 @@ def workflow_succeeds(github: GitHubClient, settings: Settings) -> str:
 
 def earlier_runs_are_finished(github: GitHubClient, settings: Settings, subject: Subject) -> str:
     """Waits for every run that was queued before, or in the same second as, the write of the secret: it may hold the old value."""
-    written = github.secret_updated_at(settings.repository, subject.secret)
+    written = max(_written(github, path, subject.secret) for path in settings.secrets_paths)
     seen: set[int] = set()
     empty_answers = 0
 
@@ -126,6 +134,14 @@ def earlier_runs_are_finished(github: GitHubClient, settings: Settings, subject:
 
     Deadline(settings.ci_timeout).poll(none_left, waiting_for="CI runs that started with the old value to finish")
     return f"{len(seen)} had to finish"
+
+
+def _written(github: GitHubClient, secrets_path: str, name: str) -> datetime:
+    """When the secret of a place was last written."""
+    shown = github.secret(secrets_path, name)
+    if shown is None:
+        raise CheckFailedError(f"GitHub has no secret {name} at {secrets_path} any more: somebody deleted it meanwhile")
+    return shown.updated_at
 
 
 def announce(settings: Mapping[str, Any], *, leaked: bool) -> Announcement:

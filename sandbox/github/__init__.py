@@ -108,7 +108,16 @@ def inspect(world: World) -> dict[str, Any]:
     return {
         "repositories": {
             repository.full_name: {
-                "secrets": secret_stores.fingerprints(world, repository),
+                "secrets": secret_stores.fingerprints(world, secret_stores.repository_store(repository, "actions")),
+                "dependabot": secret_stores.fingerprints(
+                    world, secret_stores.repository_store(repository, "dependabot")
+                ),
+                "environments": {
+                    row["name"]: {
+                        "secrets": secret_stores.fingerprints(world, secret_stores.environment_store(row["id"]))
+                    }
+                    for row in store.environments(world.database, repository=repository)
+                },
                 "issues": issues.shown(world, repository),
                 "runs": [
                     {
@@ -122,5 +131,14 @@ def inspect(world: World) -> dict[str, Any]:
                 ],
             }
             for repository in store.repositories(world.database)
-        }
+        },
+        "organizations": {
+            organization.login: {
+                "secrets": secret_stores.fingerprints(world, secret_stores.organization_store(organization, "actions")),
+                "dependabot": secret_stores.fingerprints(
+                    world, secret_stores.organization_store(organization, "dependabot")
+                ),
+            }
+            for organization in store.organizations(world.database)
+        },
     }

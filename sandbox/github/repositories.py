@@ -13,9 +13,10 @@ import sqlite3
 from http import HTTPStatus
 from typing import Final
 
+import yaml
 from starlette.responses import Response
 
-from sandbox.github import shapes, store, tokens
+from sandbox.github import secret_stores, shapes, store, tokens
 from sandbox.github.runs import Runs
 from sandbox.github.wire import (
     Access,
@@ -159,6 +160,8 @@ async def _put_contents(call: Call) -> Response:
             "INSERT OR REPLACE INTO github_files VALUES (?, ?, ?, ?, ?)",
             (call.repository.id, branch, call.path("path"), sha, content),
         )
+    if branch == call.repository.default_branch:
+        _read_workflow(call, content)
     commit = store.add_commit(
         call.world, repository=call.repository, branch=branch, message=str(body["message"]), author=call.user
     )
@@ -170,6 +173,26 @@ async def _put_contents(call: Call) -> Response:
         {"content": _shown_file(call, row), "commit": shapes.commit(call, commit)["commit"] | {"sha": commit.sha}},  # type: ignore[operator]
         HTTPStatus.OK if known else HTTPStatus.CREATED,
     )
+
+
+def _read_workflow(call: Call, content: bytes) -> None:
+    """Take the deployment environment that a workflow's job declares from its file; a file that is no workflow declares none.
+
+    The rest of it is not heeded: GitHub takes every file, and finds fault with a workflow when it is to run.
+    """
+    workflow = next(
+        (each for each in store.workflows(call.database, repository=call.repository) if each.path == call.path("path")),
+        None,
+    )
+    if workflow is None:
+        return
+    try:
+        jobs = yaml.safe_load(content)["jobs"].values()
+        declared = next((job["environment"] for job in jobs if "environment" in job), None)
+        name = declared["name"] if isinstance(declared, dict) else declared
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        name = None
+    store.set_workflow_environment(call.world, workflow=workflow, environment=name)
 
 
 # --- deployment environments ----------------------------------------------------------------------------------------
@@ -190,9 +213,7 @@ def _shown_environment(call: Call, row: sqlite3.Row) -> Json:
 
 
 async def _environments(call: Call) -> Response:
-    rows = call.database.execute(
-        "SELECT * FROM github_environments WHERE repository_id = ? ORDER BY name", (call.repository.id,)
-    ).fetchall()
+    rows = store.environments(call.database, repository=call.repository)
     page, headers = call.paginate(rows)
     shown = [_shown_environment(call, row) for row in page]
     return answer({"total_count": len(rows), "environments": shown}, headers=headers)
@@ -206,12 +227,18 @@ async def _get_environment(call: Call) -> Response:
 
 
 async def _put_environment(call: Call) -> Response:
-    with call.database:
-        call.database.execute(
-            "INSERT OR IGNORE INTO github_environments (repository_id, name, created_at) VALUES (?, ?, ?)",
-            (call.repository.id, call.path("environment_name"), store.timestamp(call.world)),
-        )
+    store.add_environment(call.world, repository=call.repository, name=call.path("environment_name"))
     return await _get_environment(call)
+
+
+async def _delete_environment(call: Call) -> Response:
+    row = store.environment(call.database, repository=call.repository, name=call.path("environment_name"))
+    if row is None:
+        raise not_found()
+    secret_stores.forget(call.world, secret_stores.environment_store(row["id"]))
+    with call.database:
+        call.database.execute("DELETE FROM github_environments WHERE id = ?", (row["id"],))
+    return empty()
 
 
 # --- administration -------------------------------------------------------------------------------------------------
@@ -293,6 +320,12 @@ ENDPOINTS: Final = [
         path=f"{_REPOSITORY}/environments/{{environment_name}}",
         access=_ADMINISTRATOR,
         handler=_put_environment,
+    ),
+    Endpoint(
+        method="DELETE",
+        path=f"{_REPOSITORY}/environments/{{environment_name}}",
+        access=_ADMINISTRATOR,
+        handler=_delete_environment,
     ),
     Endpoint(
         method="PUT",

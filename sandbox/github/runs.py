@@ -113,6 +113,9 @@ class Runs:
     def _job(self, run: store.Run) -> Job:
         repository = store.known_repository(self._world.database, run.repository_id)
         workflow = store.known_workflow(self._world.database, run.workflow_id)
+        if workflow.environment is not None:
+            # A run makes an environment that does not exist (GitHub documentation, "Managing environments for deployment").
+            store.add_environment(self._world, repository=repository, name=workflow.environment)
         return Job(
             consumer=f"{repository.full_name} run {run.id}",
             registry=self._world.url("registry"),

@@ -21,7 +21,7 @@ from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, SealedBox
 from starlette.responses import Response
 
-from sandbox.github import store
+from sandbox.github import shapes, store
 from sandbox.github.wire import Access, Call, Endpoint, Json, answer, empty, not_found, unprocessable
 from sandbox.world import World, sha256
 
@@ -137,11 +137,18 @@ def for_job(world: World, *, repository: store.Repository, environment: str | No
     return found
 
 
-def fingerprints(world: World, repository: store.Repository) -> dict[str, dict[str, str]]:
-    """Return SHA-256 (of the plaintext) and time of the last write of a repository's Actions secrets."""
-    name = repository_store(repository, "actions")
-    rows = world.database.execute("SELECT name, updated_at FROM github_secrets WHERE store = ? ORDER BY name", (name,))
-    plaintexts = values(world, name)
+def forget(world: World, store_name: str) -> None:
+    """Delete every secret of a store that is no more."""
+    with world.database as database:
+        database.execute("DELETE FROM github_secrets WHERE store = ?", (store_name,))
+
+
+def fingerprints(world: World, store_name: str) -> dict[str, dict[str, str]]:
+    """Return SHA-256 (of the plaintext) and time of the last write of a store's secrets."""
+    rows = world.database.execute(
+        "SELECT name, updated_at FROM github_secrets WHERE store = ? ORDER BY name", (store_name,)
+    )
+    plaintexts = values(world, store_name)
     return {
         row["name"]: {"sha256": sha256(plaintexts[row["name"]]), "updated_at": row["updated_at"]}
         for row in rows.fetchall()
@@ -288,7 +295,7 @@ def _selection_endpoints(application: str, *, read: Access, change: Access) -> l
     async def list_selected(call: Call) -> Response:
         found = ids(call, _row(call, organization_store(call.organization, application)))
         page, headers = call.paginate(found)
-        shown = [{"id": id_, "full_name": store.known_repository(call.database, id_).full_name} for id_ in page]
+        shown = [shapes.minimal_repository(call, store.known_repository(call.database, id_)) for id_ in page]
         return answer({"total_count": len(found), "repositories": shown}, headers=headers)
 
     async def set_selected(call: Call) -> Response:
@@ -348,12 +355,14 @@ def _endpoints() -> list[Endpoint]:
             f"/orgs/{{org}}/{application}/secrets", in_organization, read=read, change=change, organization=True
         )
         found += _selection_endpoints(application, read=read, change=change)
-    found += _store_endpoints(
-        "/repos/{owner}/{repo}/environments/{environment_name}/secrets",
-        _environment_of,
-        read=Access(role=store.Role.WRITE, scope="repo", permission=("environments", "read")),
-        change=Access(role=store.Role.WRITE, scope="repo", permission=("environments", "write")),
-    )
+    # By the repository's number as well, as go-github asks (and GitHub's description did until 2024).
+    for repository in ("/repos/{owner}/{repo}", "/repositories/{repository_id}"):
+        found += _store_endpoints(
+            f"{repository}/environments/{{environment_name}}/secrets",
+            _environment_of,
+            read=Access(role=store.Role.WRITE, scope="repo", permission=("environments", "read")),
+            change=Access(role=store.Role.WRITE, scope="repo", permission=("environments", "write")),
+        )
     return found
 
 

@@ -6,6 +6,7 @@ those around.
 """
 
 import json
+import re
 import secrets
 import sqlite3
 from dataclasses import dataclass
@@ -312,6 +313,14 @@ def account(database: sqlite3.Connection, *, id_: int | None = None, login: str 
     return Account(**row) if row else None
 
 
+def organizations(database: sqlite3.Connection) -> list[Account]:
+    """Return every organization."""
+    rows = database.execute(
+        "SELECT id, login, type, created_at FROM github_accounts WHERE type = 'Organization' ORDER BY id"
+    )
+    return [Account(**row) for row in rows.fetchall()]
+
+
 def known_account(database: sqlite3.Connection, id_: int) -> Account:
     """Return an account that another row refers to.
 
@@ -383,6 +392,14 @@ def repositories(database: sqlite3.Connection, *, owner: Account | None = None) 
         "SELECT * FROM github_repositories WHERE ?1 IS NULL OR owner_id = ?1 ORDER BY id", (owner and owner.id,)
     )
     return [_repository(database, row) for row in rows.fetchall()]
+
+
+def numbered_repository(database: sqlite3.Connection, number: str) -> Repository | None:
+    """Find a repository by its id as it stands in a path."""
+    if not re.fullmatch(r"[0-9]{1,18}", number):
+        return None
+    row = database.execute("SELECT * FROM github_repositories WHERE id = ?", (int(number),)).fetchone()
+    return _repository(database, row) if row else None
 
 
 def known_repository(database: sqlite3.Connection, id_: int) -> Repository:
@@ -507,6 +524,22 @@ def environment(database: sqlite3.Connection, *, repository: Repository, name: s
     return row
 
 
+def environments(database: sqlite3.Connection, *, repository: Repository) -> list[sqlite3.Row]:
+    """Return a repository's deployment environments."""
+    return database.execute(
+        "SELECT id, name, created_at FROM github_environments WHERE repository_id = ? ORDER BY name", (repository.id,)
+    ).fetchall()
+
+
+def add_environment(world: World, *, repository: Repository, name: str) -> None:
+    """Create a deployment environment, unless there is one of that name."""
+    with world.database as database:
+        database.execute(
+            "INSERT OR IGNORE INTO github_environments (repository_id, name, created_at) VALUES (?, ?, ?)",
+            (repository.id, name, timestamp(world)),
+        )
+
+
 # --- workflows and runs ---------------------------------------------------------------------------------------------
 
 
@@ -554,6 +587,12 @@ def add_workflow(
             " VALUES (?, ?, ?, ?, ?, ?)",
             (repository.id, file, name, json.dumps(sorted(events)), image, timestamp(world)),
         )
+
+
+def set_workflow_environment(world: World, *, workflow: Workflow, environment: str | None) -> None:
+    """Let a workflow's job declare a deployment environment, or none."""
+    with world.database as database:
+        database.execute("UPDATE github_workflows SET environment = ? WHERE id = ?", (environment, workflow.id))
 
 
 def run(database: sqlite3.Connection, *, repository: Repository, id_: int) -> Run | None:

@@ -373,8 +373,13 @@ def _admit(world: World, request: Request, access: Access, viewer: tokens.Viewer
     repository: store.Repository | None = None
     organization: store.Account | None = None
     role: store.Role | None = None
-    if "repo" in parameters:
-        repository = store.repository(world.database, owner=parameters["owner"], name=parameters["repo"])
+    if "repo" in parameters or "repository_id" in parameters:
+        # By its number, too: GitHub redirects from there after a repository was renamed, and clients of environments use it.
+        repository = (
+            store.repository(world.database, owner=parameters["owner"], name=parameters["repo"])
+            if "repo" in parameters
+            else store.numbered_repository(world.database, parameters["repository_id"])
+        )
         if repository is None:
             raise not_found()
         role = store.role_in_repository(world.database, repository=repository, user=user)

@@ -1,16 +1,20 @@
 """A workspace with the questions that engine tests ask."""
 
+import base64
 import contextlib
 import hashlib
 import io
 import json
 import re
+import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
+from nacl.public import PublicKey, SealedBox
 
 from sandbox import cli
 from tools.rehearsal.servers import fly_secret
@@ -21,6 +25,7 @@ NEON, RESEND = "NEON_API_KEY", "RESEND_API_KEY"
 KEY, SENDER, WEBHOOK = "STRIPE_API_KEY", "RESEND_FROM_EMAIL", "STRIPE_WEBHOOK_SECRET"
 APP = "molecule-cp"
 REPOSITORY = "Molecule-AI/molecule-monorepo"
+AT_GITHUB = f"/repos/{REPOSITORY}/actions/secrets"
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 SYSTEMS = ("fly", "github", "control-plane", "neon", "resend", "stripe")
 SECRET_VALUE = "4dabf18193072939515e22adb298388d"
@@ -70,6 +75,25 @@ class Stage(Workspace):
         result = self.up(*arguments)
         assert result.status != 0, result.output
         return result.output
+
+    def is_killed_once(self, reached: Callable[[], bool]) -> None:
+        """`pulumi up` that is killed with all its plugins (`kill -9`) as soon as that is true."""
+        process = subprocess.Popen(
+            ["pulumi", "up", "--yes", "--skip-preview", "--stack", STACK, "--non-interactive"],
+            cwd=self.program_directory,
+            env=dict(self.environment),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 180
+        while not (come := reached()) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for member in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended with its parent
+                member.kill()
+        process.wait()
+        assert come, "the update never got there"
 
     def preview(self, *arguments: str) -> Result:
         """`pulumi preview`."""
@@ -328,6 +352,15 @@ class Stage(Workspace):
             headers={"authorization": f"Bearer {self.environment['GITHUB_TOKEN']}"},
             timeout=30,
         )
+
+    def overwrite_at_github(self, value: str, *, secret: str = SECRET, place: str = AT_GITHUB) -> None:
+        """Somebody sets a secret at GitHub; a new second begins, because GitHub's times have no parts of one."""
+        time.sleep(1)
+        with self.github() as api:
+            key = api.get(f"{place}/public-key").raise_for_status().json()
+            sealed = SealedBox(PublicKey(base64.b64decode(key["key"]))).encrypt(value.encode())
+            body = {"key_id": key["key_id"], "encrypted_value": base64.b64encode(sealed).decode()}
+            api.put(f"{place}/{secret}", json=body).raise_for_status()
 
     def assert_alone(self, generation: int, *secrets: str) -> None:
         """Every place holds this generation, it alone is live, and no consumer was ever refused."""

@@ -1,6 +1,5 @@
 """Does the audit find, on the real engine and the sandbox, what somebody did by hand, and nothing when there is nothing? Does it only read?"""
 
-import base64
 import json
 import shutil
 import subprocess
@@ -8,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from nacl.public import PublicKey, SealedBox
 
 from tests.engine.announced import writes
 from tests.engine.stage import APP, FAMILY, REPOSITORY, SECRET, Stage, digest
@@ -97,16 +95,6 @@ def mint_by_hand(stage: Stage, name: str) -> str:
     return str(minted["id"])
 
 
-def overwrite_at_github(stage: Stage, value: str) -> None:
-    """Somebody sets the repository's secret."""
-    secrets = f"/repos/{REPOSITORY}/actions/secrets"
-    with stage.github() as api:
-        key = api.get(f"{secrets}/public-key").raise_for_status().json()
-        sealed = SealedBox(PublicKey(base64.b64decode(key["key"]))).encrypt(value.encode())
-        body = {"key_id": key["key_id"], "encrypted_value": base64.b64encode(sealed).decode()}
-        api.put(f"{secrets}/{SECRET}", json=body).raise_for_status()
-
-
 AT_FLY, AT_GITHUB = ("drift", f"Fly app {APP}"), ("drift", f"GitHub repository {REPOSITORY}")
 ORPHAN = ("orphan", "issuer fly-deploy-token")
 
@@ -117,7 +105,7 @@ def test_what_was_done_by_hand_is_found_and_nothing_else(audited: Stage) -> None
     assert clean.output.startswith(f"Stack {STACK}: nothing found (1 secret looked at")
 
     audited.write_fly_secret(SECRET, BY_HAND)
-    overwrite_at_github(audited, BY_HAND)
+    audited.overwrite_at_github(BY_HAND)
     orphan = mint_by_hand(audited, f"{FAMILY}-g2")
     result = audit(audited)
     assert result.status == 1
@@ -136,10 +124,10 @@ def test_what_was_done_by_hand_is_found_and_nothing_else(audited: Stage) -> None
     assert refused.status == 2
     assert "Set PULUMI_CONFIG_PASSPHRASE" in refused.output
 
-    # An update without a bump repairs Fly's, and neither sees GitHub's nor touches the orphan.
+    # An update without a bump repairs both, and does not touch the orphan.
     audited.deploys()
-    assert audited.holdings()["GitHub"] == digest(BY_HAND)
-    assert found_by(audited) == [AT_GITHUB, ORPHAN]
+    assert digest(BY_HAND) not in audited.holdings().values()
+    assert found_by(audited) == [ORPHAN]
 
     # The next rotation writes to every place, and revokes the orphan that has its name.
     audited.set_generation(SECRET, 2)

@@ -1,14 +1,12 @@
 """After any failure: the old credential is alive, everything works, and the next `pulumi up` finishes without minting again."""
 
 import contextlib
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from tests.engine.stage import APP, FAMILY, REPOSITORY, SECRET, Stage, one_line
@@ -341,22 +339,7 @@ def _dispatch(stage: Stage) -> None:
 def test_killed_in_the_middle_of_a_rolling_restart_is_finished_by_the_next_up(deployed: Stage) -> None:
     deployed.sandbox("set", "boot_time=6")
     deployed.set_generation(SECRET, 2)
-    process = subprocess.Popen(
-        ["pulumi", "up", "--yes", "--skip-preview", "--stack", STACK, "--non-interactive"],
-        cwd=deployed.program_directory,
-        env=dict(deployed.environment),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 180
-    while sorted(map(str, deployed.generation_held().values())) != ["1", "1", "2", "2"] and time.monotonic() < deadline:
-        time.sleep(0.1)
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):  # ended with its parent
-            member.kill()
-    process.wait()
+    deployed.is_killed_once(lambda: sorted(map(str, deployed.generation_held().values())) == ["1", "1", "2", "2"])
     assert sorted(map(str, deployed.generation_held().values())) == ["1", "1", "2", "2"], (
         "Fly and one machine are ahead"
     )

@@ -278,10 +278,10 @@ def test_the_users_pulumi_is_used_and_left_alone(workshop: Workshop) -> None:
 
 
 def test_a_users_pulumi_that_is_too_old(workshop: Workshop) -> None:
-    program = add_official(workshop, "v3.199.9")
+    program = add_official(workshop, "v3.242.9")
     result = workshop.run("env")
     assert (result.returncode, result.stdout) == (1, "")
-    assert f"{program}, is v3.199.9, and 3.200.0 is the oldest" in result.stderr
+    assert f"{program}, is v3.242.9, and 3.243.0 is the oldest" in result.stderr
     assert workshop.calls("build") == []
 
 

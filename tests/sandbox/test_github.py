@@ -178,6 +178,15 @@ def test_answers_fit_githubs_own_description(hub: Hub, description: dict[str, An
     with hub.client() as client:
         client.put(ENVIRONMENT).raise_for_status()
         hub.put_secret("DESCRIBED", "x", store=ENVIRONMENT_SECRETS)
+        hub.put_secret("DESCRIBED", "x", store=DEPENDABOT_SECRETS)
+        organization = {
+            f"/orgs/{{org}}/{application}/secrets": f"/orgs/Molecule-AI/{application}/secrets"
+            for application in ("actions", "dependabot")
+        }
+        number = client.get(REPOSITORY).json()["id"]
+        for path in organization.values():
+            body = hub.seal(path, "x") | {"visibility": "selected", "selected_repository_ids": [number]}
+            client.put(f"{path}/DESCRIBED", json=body).raise_for_status()
         for template, path in {
             "/user": "/user",
             "/rate_limit": "/rate_limit",
@@ -189,6 +198,17 @@ def test_answers_fit_githubs_own_description(hub: Hub, description: dict[str, An
             environment: ENVIRONMENT_SECRETS,
             f"{environment}/public-key": f"{ENVIRONMENT_SECRETS}/public-key",
             f"{environment}/{{secret_name}}": f"{ENVIRONMENT_SECRETS}/DESCRIBED",
+            f"{repository}/environments": f"{REPOSITORY}/environments",
+            f"{repository}/environments/{{environment_name}}": ENVIRONMENT,
+            f"{repository}/dependabot/secrets/public-key": f"{DEPENDABOT_SECRETS}/public-key",
+            f"{repository}/dependabot/secrets/{{secret_name}}": f"{DEPENDABOT_SECRETS}/DESCRIBED",
+            f"{repository}/actions/organization-secrets": f"{REPOSITORY}/actions/organization-secrets",
+            **{f"{template}/public-key": f"{path}/public-key" for template, path in organization.items()},
+            **{f"{template}/{{secret_name}}": f"{path}/DESCRIBED" for template, path in organization.items()},
+            **{
+                f"{template}/{{secret_name}}/repositories": f"{path}/DESCRIBED/repositories"
+                for template, path in organization.items()
+            },
             workflow: WORKFLOW,
             f"{workflow}/runs": f"{WORKFLOW}/runs",
             f"{repository}/actions/runs": RUNS,
@@ -197,6 +217,8 @@ def test_answers_fit_githubs_own_description(hub: Hub, description: dict[str, An
             check(description, template, client.get(path).json())
         details = client.post(f"{WORKFLOW}/dispatches", json={"ref": "main", "return_run_details": True})
         check(description, f"{workflow}/dispatches", details.json(), method="post")
+        for path in organization.values():
+            client.delete(f"{path}/DESCRIBED").raise_for_status()
 
 
 def test_the_description_check_can_fail(description: dict[str, Any]) -> None:
@@ -322,6 +344,37 @@ def test_every_store_is_a_store_of_its_own(hub: Hub) -> None:
             assert client.delete(f"{store}/STORE_{number}").status_code == 204
         missing = f"{REPOSITORY}/environments/nowhere/secrets"
         assert client.get(missing).status_code == 404
+        assert client.get(f"{missing}/public-key").status_code == 404
+        assert client.put(f"{missing}/A", json=hub.seal(ENVIRONMENT_SECRETS, "x")).status_code == 404
+
+
+def test_an_environments_secrets_are_found_by_the_number_of_the_repository(hub: Hub) -> None:
+    """As go-github asks, hence pulumi-github."""
+    with hub.client(prefix="/api/v3") as client:
+        client.put(ENVIRONMENT).raise_for_status()
+        number = client.get(REPOSITORY).json()["id"]
+        numbered = f"/repositories/{number}/environments/production/secrets"
+        assert client.get(f"{numbered}/public-key").json() == client.get(f"{ENVIRONMENT_SECRETS}/public-key").json()
+        assert client.put(f"{numbered}/NUMBERED", json=hub.seal(ENVIRONMENT_SECRETS, "x")).status_code == 201
+        assert client.get(f"{ENVIRONMENT_SECRETS}/NUMBERED").status_code == 200
+        shown = hub.inspect()["github"]["repositories"]["Molecule-AI/molecule-monorepo"]["environments"]["production"]
+        assert shown["secrets"]["NUMBERED"]["sha256"] == sha256("x")
+        for other in ("0", "x", "9" * 19):
+            assert client.get(f"/repositories/{other}/environments/production/secrets").status_code == 404
+    with hub.client(hub.token_for("numberless", scopes=["repo"])) as client:
+        assert client.get(numbered).status_code == 404
+
+
+def test_an_environment_takes_its_secrets_with_it(hub: Hub) -> None:
+    gone = f"{REPOSITORY}/environments/gone"
+    with hub.client() as client:
+        client.put(gone).raise_for_status()
+        assert hub.put_secret("A", "x", store=f"{gone}/secrets").status_code == 201
+        assert client.delete(gone).status_code == 204
+        assert client.get(f"{gone}/secrets/A").status_code == 404
+        assert client.delete(gone).status_code == 404
+        client.put(gone).raise_for_status()
+        assert client.get(f"{gone}/secrets").json()["total_count"] == 0
 
 
 def test_an_organizations_secret_is_seen_where_it_is_visible(hub: Hub) -> None:

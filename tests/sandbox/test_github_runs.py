@@ -186,6 +186,34 @@ def test_the_nearest_store_wins_and_dependabots_is_none_of_them(hub: Hub) -> Non
             client.delete(f"{dependabot}/FLY_API_TOKEN")
 
 
+def declare(hub: Hub, environment: object) -> None:
+    """Commit the workflow's file."""
+    path = f"{REPOSITORY}/contents/.github/workflows/publish-platform-image.yml"
+    job = {} if environment is None else {"environment": environment}
+    content = base64.b64encode(json.dumps({"on": {}, "jobs": {"publish": job}}).encode()).decode()
+    with hub.client() as client:
+        known = client.get(path)
+        body = {"message": "Declare an environment [skip ci]", "content": content}
+        client.put(path, json=body | ({"sha": known.json()["sha"]} if known.is_success else {})).raise_for_status()
+
+
+def test_a_job_reads_the_environment_that_its_file_declares_before_all_else(hub: Hub) -> None:
+    secrets = f"{REPOSITORY}/environments/declared/secrets"
+    declare(hub, {"name": "declared", "url": "https://example.com"})
+    try:
+        assert hub.wait(hub.dispatch())["conclusion"] == "success", "the environment is made, and has no secret"
+        hub.put_secret("FLY_API_TOKEN", "FlyV1 fm2_worthless", store=secrets)
+        assert hub.wait(hub.dispatch())["conclusion"] == "failure"
+        with hub.worthless_secret():
+            hub.put_secret("FLY_API_TOKEN", hub.secret_value("FLY_API_TOKEN"), store=secrets)
+            assert hub.wait(hub.dispatch())["conclusion"] == "success"
+            for undeclared in (None, {"without": "a name"}):
+                declare(hub, undeclared)
+                assert hub.wait(hub.dispatch())["conclusion"] == "failure"
+    finally:
+        declare(hub, None)
+
+
 def test_no_secret_in_arguments_or_environment_of_a_runner(hub: Hub) -> None:
     with hub.setting(github__build_seconds=60):
         run_id = hub.dispatch()

@@ -5,12 +5,14 @@ import threading
 from collections.abc import Iterator
 
 import httpx
+import pulumi
 import pytest
 import tenacity.nap
 from pulumi.runtime.settings import set_root_resource
 
 from components import http, lifecycle
 from components.fly import rollout
+from components.github.resources import Watch
 from components.neon import client as neon_client
 from components.verification import check
 
@@ -30,6 +32,14 @@ VARIABLES = (
     "ROTATION_",
     "PULUMI_",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_hooks() -> Iterator[None]:
+    """The SDK's mocks say that they know the engine's hooks, and refuse every one of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watch, "hooks", lambda _self, _name: pulumi.ResourceHookBinding())
+        yield
 
 
 @pytest.fixture(autouse=True)

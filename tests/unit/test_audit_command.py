@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.audit.__main__ import main
+from tools.audit import output
+from tools.audit.__main__ import audit, main
 
 from . import audit_stacks as stacks
 from .audit_stacks import Providers
@@ -131,3 +132,67 @@ def test_no_value_is_shown(
     for value in (*stacks.SECRETS, "github-operator-token"):
         assert value not in shown.out + shown.err
         assert value not in "".join(cli.calls)
+
+
+LISTED = json.dumps([{"name": "org/molecule-secrets/staging"}, {"name": "production"}, {"name": "of-somebody-else"}])
+
+
+def test_a_fleet(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.answers("stack ls", LISTED)
+    assert main(["--stack", "*", "--parallel", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "Left out: of-somebody-else, because there is no stacks/Pulumi.of-somebody-else.yaml here." in shown.err
+    assert "Left out: sandbox, because it is not on this backend." in shown.err
+    assert shown.out.endswith(
+        "STACK                         FINDINGS  SECRETS  OLDEST\n"
+        "production                    -         1        2 d\n"
+        "org/molecule-secrets/staging  -         1        2 d\n"
+        "\n2 stacks: 2 as they should be.\n"
+    ), shown.out
+    assert sum("--stack org/molecule-secrets/staging" in call for call in cli.calls) == 2
+
+
+def test_a_fleet_of_which_one_cannot_be_audited(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.answers("stack ls", LISTED)
+    script = cli.folder / "pulumi"
+    script.write_text(
+        script.read_text().replace("shift 3\n", 'shift 3\ncase "$*" in *staging*) echo locked >&2; exit 1;; esac\n')
+    )
+    assert main(["--stack", "*"]) == 2
+    assert "2 stacks: 1 as it should be, 1 not audited." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--stack", "nothing-*"], ["--stack", "*", "--variables", "/nowhere"]])
+def test_a_fleet_that_is_none(cli: Cli, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    cli.answers("stack ls", LISTED)
+    assert main(arguments) == 2
+    assert "the stack was not audited; nothing was changed" in capsys.readouterr().err
+    assert main([*arguments, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["status"] == 2
+
+
+def test_variables_of_a_stack(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stack with variables of its own is audited by a process of its own; what that finds is what is shown."""
+    file = tmp_path / "variables.yaml"
+    file.write_text("production: {PULUMI_CONFIG_PASSPHRASE: $OF_PRODUCTION}\n")
+    assert main(["--stack", "production", "--variables", str(file)]) == 2
+    assert "OF_PRODUCTION, which is not set" in capsys.readouterr().err
+    assert not cli.calls_file.exists()
+    cli.answers("config --json", "", err="error: incorrect passphrase", status=255)
+    script = cli.folder / "pulumi"
+    script.write_text(script.read_text().replace("shift 3\n", 'shift 3\necho "$PULUMI_CONFIG_PASSPHRASE" > seen\n'))
+    (tmp_path / "passphrase").write_text("that of production\n")
+    file.write_text(f'production: {{PULUMI_CONFIG_PASSPHRASE: "@{tmp_path / "passphrase"}"}}\n')
+    assert main(["--stack", "production", "--variables", str(file)]) == 2
+    shown = capsys.readouterr()
+    assert "error: stack production: `pulumi config --json" in shown.err
+    assert (cli.folder / "seen").read_text() == "that of production\n"
+    assert "that of production" not in shown.err
+
+
+def test_an_audit_is_the_same_after_it_was_printed(cli: Cli, providers: Providers) -> None:
+    del cli
+    providers.digest = "another"
+    found = audit("prod", strict=True)
+    assert found.status == 1
+    assert output.from_data(json.loads(json.dumps(output.data(found)))) == found

@@ -71,7 +71,7 @@ def test_what_was_done_by_hand_is_named(providers: Providers) -> None:
     assert fly.what == f"somebody else set {SECRET} of {APP} since the last update"
     assert "2026-11-25T00:00:00Z" in github.what
     assert "2026-11-24T18:33:03Z" in github.what
-    assert f"rotations.{SECRET}' 3" in github.next_step
+    assert "`pulumi up`" in github.next_step
     assert f"{FAMILY}3 (t3, made {stacks.MINTED_AT})" in orphan.what
     assert seen(found.information) == [("unmanaged", SECRET, ISSUER)]
     assert found.status == 1

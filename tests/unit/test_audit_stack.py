@@ -1,14 +1,13 @@
 """Is a stack read from what the engine prints, decrypted or refused, and with the project's defaults?"""
 
 import json
-from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from components.errors import OperatorError
 from components.progress import AppInState
 from components.secret import Issuer
-from tools.audit.stack import SECRET_SIGNATURE, SIGNATURE, config_of, exported, unwrap, when
+from tools.audit.stack import SECRET_SIGNATURE, SIGNATURE, config_of, exported, unwrap
 
 from . import audit_stacks as stacks
 from .audit_stacks import SECRET, sealed
@@ -26,21 +25,6 @@ from .audit_stacks import SECRET, sealed
 )
 def test_secrets_are_unwrapped(printed: object, plain: object) -> None:
     assert unwrap(printed) == plain
-
-
-@pytest.mark.parametrize(
-    ("text", "time"),
-    [
-        ("2026-11-26 18:33:03 +0000 UTC", datetime(2026, 11, 26, 18, 33, 3, tzinfo=UTC)),
-        ("2026-11-26 18:33:03.25 +0000 UTC", datetime(2026, 11, 26, 18, 33, 3, tzinfo=UTC)),
-        ("2026-11-26 19:33:03 +0100 CET", datetime(2026, 11, 26, 19, 33, 3, tzinfo=timezone(timedelta(hours=1)))),
-        ("2026-11-26T18:33:03+00:00", datetime(2026, 11, 26, 18, 33, 3, tzinfo=UTC)),
-        ("None", None),
-        ("", None),
-    ],
-)
-def test_times_of_pulumi_github(text: str, time: datetime | None) -> None:
-    assert when(text) == time
 
 
 def test_the_config_has_the_defaults_of_the_project() -> None:
@@ -73,7 +57,7 @@ def test_the_state_is_read() -> None:
     assert found.state.apps == {
         stacks.APP: AppInState(names=(SECRET,), digests={SECRET: "digest-as-delivered"}, version=4)
     }
-    assert found.repository_secrets == {("molecule-monorepo", SECRET): stacks.WRITTEN}
+    assert progress.github_writes["molecule-monorepo"].updated_at == stacks.WRITTEN
     described = Issuer(
         kind="fly-deploy-token", settings={"app": "molecule-tenant", "profile": "deploy", "expiry": "8760h0m0s"}
     )

@@ -71,12 +71,12 @@ class Places:
         assert app == "tenant"
         return self.machines
 
-    def delete_secret(self, repository: str, secret: str) -> None:
+    def delete_secret(self, secrets_path: str, secret: str) -> None:
         """Deletes it, or fails."""
         assert self.again or self.issuer.revoked == [], "locations come first"
         if self.fails is not None:
             raise self.fails
-        self.deleted.append(f"{repository} {secret}")
+        self.deleted.append(f"{secrets_path} {secret}")
 
     def unfinished_runs(self, repository: str) -> list[WorkflowRun]:
         """One listing after the other."""
@@ -120,6 +120,18 @@ def test_the_whole_family_dies_and_nothing_else() -> None:
     assert [each.name for each in outcome.revoked] == [name(1), name(2), name(3)]
     assert outcome.alive == ()
     assert sorted(issuer.alive) == ["hand", "longer"]
+
+
+def test_it_is_deleted_at_every_place_at_github_before_anything_is_revoked() -> None:
+    issuer = seeded(1)
+    places = Places(issuer)
+    at = ("/repos/o/r/environments/prod/secrets", "/orgs/o/dependabot/secrets")
+    end(issuer, order(places=at), places)
+    assert places.deleted == [f"{each} {FAMILY.secret}" for each in at]
+    # An older version of this program named repositories alone.
+    plain = Places(issuer, again=True)
+    end(issuer, order(), plain)
+    assert plain.deleted == [f"/repos/o/r/actions/secrets {FAMILY.secret}"]
 
 
 @pytest.mark.parametrize(

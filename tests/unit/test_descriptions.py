@@ -17,7 +17,7 @@ import pytest
 from components import http
 from components.fly.client import AppSecret, FlyClient, Machine, MachineCheck, WrittenSecrets
 from components.github.client import PAGE as GITHUB_PAGE
-from components.github.client import GitHubClient, WorkflowRun
+from components.github.client import Environment, GitHubClient, Repository, SecretMetadata, WorkflowRun
 from components.keyring import Issued, Minted
 from components.resend.client import Domain, DomainRecord, Email, ResendClient
 from components.stripe.client import StripeClient, WebhookEndpoint
@@ -303,21 +303,71 @@ def runs(operation: str, *run_ids: int) -> Answer:
 
 
 DETAILS = {"workflow_run_id": 77, "run_url": "https://github.test/u", "html_url": "https://github.test/h"}
+# Where a client finds the secrets of each place, and where they are described.
+STORES = {
+    "/repos/o/r/actions/secrets": f"{REPOSITORY}/actions/secrets",
+    "/repos/o/r/dependabot/secrets": f"{REPOSITORY}/dependabot/secrets",
+    "/repos/o/r/environments/e%2F1/secrets": f"{REPOSITORY}/environments/{{environment_name}}/secrets",
+    "/orgs/o/actions/secrets": "/orgs/{org}/actions/secrets",
+    "/orgs/o/dependabot/secrets": "/orgs/{org}/dependabot/secrets",
+}
 ROLES = {"admin": False, "pull": True, "push": True}
 GITHUB = [
     call("github", "can_push", "o/r").answered(Answer(f"GET {REPOSITORY}", {"permissions": ROLES}), result=True),
-    call("github", "may_see_secrets", "o/r").answered(
-        Answer(f"GET {REPOSITORY}/actions/secrets/public-key", {"key_id": "1", "key": "k"}), result=True
+    *(
+        call("github", "may_see_secrets", path).answered(
+            Answer(f"GET {described}/public-key", {"key_id": "1", "key": "k"}), result=True
+        )
+        for path, described in STORES.items()
+    ),
+    *(
+        call("github", "secret", path, "A").answered(
+            Answer(
+                f"GET {described}/{{secret_name}}",
+                {"name": "A", "created_at": SHOWN, "updated_at": SHOWN}
+                | ({"visibility": "private"} if path.startswith("/orgs") else {}),
+            ),
+            result=SecretMetadata(updated_at=MOMENT, visibility="private" if path.startswith("/orgs") else ""),
+        )
+        for path, described in STORES.items()
+    ),
+    *(
+        call("github", "selected_repositories", path, "A").answered(
+            Answer(
+                f"GET {STORES[path]}/{{secret_name}}/repositories",
+                {"total_count": 2, "repositories": [{"id": 8}, {"id": 7}]},
+            ),
+            result=[7, 8],
+        )
+        for path in STORES
+        if path.startswith("/orgs")
+    ),
+    call("github", "organization_secrets", "o/r").answered(
+        Answer(f"GET {REPOSITORY}/actions/organization-secrets", {"total_count": 1, "secrets": [{"name": "A"}]}),
+        result=["A"],
+    ),
+    call("github", "environments", "o/r").answered(
+        Answer(f"GET {REPOSITORY}/environments", {"total_count": 1, "environments": [{"name": "staging"}]}),
+        result=["staging"],
+    ),
+    call("github", "environment", "/repos/o/r/environments/e%2F1").answered(
+        Answer(
+            f"GET {REPOSITORY}/environments/{{environment_name}}",
+            {"name": "e/1", "protection_rules": [{"id": 1, "node_id": "n", "type": "required_reviewers"}]},
+        ),
+        result=Environment(waits_for_people=True),
+    ),
+    call("github", "repository", "o/r").answered(
+        Answer(f"GET {REPOSITORY}", {"id": 7, "private": True, "owner": {"type": "Organization"}}),
+        result=Repository(repository_id=7, private=True, of_organization=True),
     ),
     call("github", "has_workflow", "o/r", "publish.yml").answered(Answer(f"GET {WORKFLOW}", {}), result=True),
     call("github", "default_branch", "o/r").answered(
         Answer(f"GET {REPOSITORY}", {"default_branch": "trunk"}), result="trunk"
     ),
-    call("github", "secret_updated_at", "o/r", "A").answered(
-        Answer(f"GET {REPOSITORY}/actions/secrets/{{secret_name}}", {"name": "A", "updated_at": SHOWN}), result=MOMENT
-    ),
-    call("github", "delete_secret", "o/r", "A").answered(
-        Answer(f"DELETE {REPOSITORY}/actions/secrets/{{secret_name}}", status=204)
+    *(
+        call("github", "delete_secret", path, "A").answered(Answer(f"DELETE {described}/{{secret_name}}", status=204))
+        for path, described in STORES.items()
     ),
     call("github", "dispatch", "o/r", "publish.yml", ref="main").answered(
         Answer(f"POST {WORKFLOW}/dispatches", DETAILS), result=77

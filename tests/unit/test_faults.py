@@ -293,11 +293,22 @@ def test_a_world_that_is_as_before_shows_no_difference() -> None:
     assert differences(shape(world()), shape(world())) == []
 
 
+def test_a_branch_that_was_made_anew_is_no_difference() -> None:
+    before, after = (
+        shape(world(postgres={"roles": [f"owner-br-{name}"]})) for name in ("late-moon-b94b6d24", "royal-wood-fa536f86")
+    )
+    assert differences(before, after) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"control_plane": {"orgs": 1}}, "orgs: 1, not 0"),
         ({"neon": {"branches": [1, 2]}}, "branches at Neon: 2, not 1"),
+        (
+            {"postgres": {"roles": ["owner", "owner-br-late-moon-b94b6d24"]}},
+            "roles of PostgreSQL: ['owner', 'owner-br'], not ['owner']",
+        ),
         ({"credentials": []}, "live credentials: {}, not {'family': 1}"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from components.github.client import GitHubClient
+from components.github.client import Environment, GitHubClient, SecretMetadata
 from components.http import ApiError
 
 from .wire import Clock, Wire, body_of, reply
@@ -16,6 +16,7 @@ from .wire import Clock, Wire, body_of, reply
 TOKEN = "github-operator-token"
 CLIENT = GitHubClient(token=TOKEN)
 REPOSITORY = "o/r"
+SECRETS = "/repos/o/r/actions/secrets"
 DISPATCHES = "POST /repos/o/r/actions/workflows/publish.yml/dispatches"
 
 
@@ -61,7 +62,7 @@ def test_can_push(wire: Wire, status: int, body: object, may: bool | None) -> No
 
 
 LOOKS: dict[str, Callable[[], bool]] = {
-    "/repos/o/r/actions/secrets/public-key": lambda: CLIENT.may_see_secrets(REPOSITORY),
+    "/repos/o/r/actions/secrets/public-key": lambda: CLIENT.may_see_secrets(SECRETS),
     "/repos/o/r/actions/workflows/publish.yml": lambda: CLIENT.has_workflow(REPOSITORY, "publish.yml"),
 }
 
@@ -121,8 +122,46 @@ def test_a_limit_that_lasts_too_long_is_an_error_and_not_a_missing_repository(wi
 
 def test_the_metadata_of_a_secret(wire: Wire) -> None:
     wire.will(reply(200, {"name": "A", "created_at": "x", "updated_at": "2026-11-23T12:00:00Z"}))
-    assert CLIENT.secret_updated_at(REPOSITORY, "A") == datetime(2026, 11, 23, 12, tzinfo=UTC)
+    assert CLIENT.secret(SECRETS, "A") == SecretMetadata(updated_at=datetime(2026, 11, 23, 12, tzinfo=UTC))
     assert wire.lines == ["GET /repos/o/r/actions/secrets/A"]
+
+
+ABSENCES: dict[str, Callable[[], object]] = {
+    "/repos/o/r/actions/secrets/A": lambda: CLIENT.secret(SECRETS, "A"),
+    "/repos/o/r/environments/prod": lambda: CLIENT.environment("/repos/o/r/environments/prod"),
+    "/repos/o/r": lambda: CLIENT.repository(REPOSITORY),
+}
+
+
+@pytest.mark.parametrize("path", ABSENCES)
+def test_what_is_not_there_is_none_and_what_may_not_be_seen_is_an_error(wire: Wire, path: str) -> None:
+    wire.will(reply(404, {"message": "Not Found"}), reply(403, {"message": "no"}))
+    assert ABSENCES[path]() is None
+    with pytest.raises(ApiError, match="no"):
+        ABSENCES[path]()
+    assert wire.lines == [f"GET {path}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "waits"),
+    [([], False), (None, False), (["wait_timer"], False), (["wait_timer", "required_reviewers"], True)],
+)
+def test_an_environment_that_waits_for_people(wire: Wire, rules: list[str] | None, waits: bool) -> None:  # noqa: FBT001 - a column
+    shown = None if rules is None else [{"id": 1, "node_id": "n", "type": each} for each in rules]
+    body = {"id": 1, "name": "prod"}
+    wire.will(reply(200, body if shown is None else {**body, "protection_rules": shown}))
+    assert CLIENT.environment("/repos/o/r/environments/prod") == Environment(waits_for_people=waits)
+
+
+def test_lists_are_read_to_their_end(wire: Wire) -> None:
+    names = [f"e{number}" for number in range(101)]
+    shown = [{"id": 1, "name": each} for each in names]
+    wire.will(
+        reply(200, {"total_count": 101, "environments": shown[:100]}),
+        reply(200, {"total_count": 101, "environments": shown[100:]}),
+    )
+    assert CLIENT.environments(REPOSITORY) == names
+    assert [each.url.params["page"] for each in wire.requests] == ["1", "2"]
 
 
 def test_a_dispatch_is_answered_with_its_run(wire: Wire) -> None:

@@ -26,6 +26,7 @@ from components.github.client import GitHubClient
 from components.http import REPEATABLE, Api, ApiError
 from components.neon.client import NeonClient
 from components.resend.client import ResendClient
+from components.secret import OrganizationSecret, RepositorySecret
 from components.stripe.client import StripeClient, WebhookEndpoint
 from components.upstash.client import UpstashClient
 from components.upstash.rest import AccessControl
@@ -52,6 +53,7 @@ FLY, GITHUB, NEON = FlyClient(CANARY), GitHubClient(CANARY), NeonClient(CANARY)
 RESEND, STRIPE = ResendClient(CANARY), StripeClient(CANARY)
 UPSTASH, ACCESS = UpstashClient(email="a@b.test", key=CANARY), AccessControl(host="db.test", token=CANARY)
 CONTROL_PLANE, CONVERSATION = ControlPlaneClient("https://cp.test", CANARY), Conversation(CANARY)
+PLACE = "/repos/o/r/actions/secrets"
 CALLS: dict[str, Callable[[], object]] = {
     "fly.app_exists": lambda: FLY.app_exists("app"),
     "fly.list_secrets": lambda: FLY.list_secrets("app"),
@@ -73,11 +75,16 @@ CALLS: dict[str, Callable[[], object]] = {
     "fly.list_tokens of an organization": lambda: FLY.list_tokens(app="app", profile="deploy_organization"),
     "fly.revoke_token": lambda: FLY.revoke_token("t1"),
     "github.can_push": lambda: GITHUB.can_push("o/r"),
-    "github.may_see_secrets": lambda: GITHUB.may_see_secrets("o/r"),
+    "github.may_see_secrets": lambda: GITHUB.may_see_secrets(PLACE),
     "github.has_workflow": lambda: GITHUB.has_workflow("o/r", "w.yml"),
     "github.default_branch": lambda: GITHUB.default_branch("o/r"),
-    "github.secret_updated_at": lambda: GITHUB.secret_updated_at("o/r", "A"),
-    "github.delete_secret": lambda: GITHUB.delete_secret("o/r", "A"),
+    "github.secret": lambda: GITHUB.secret(PLACE, "A"),
+    "github.selected_repositories": lambda: GITHUB.selected_repositories("/orgs/o/actions/secrets", "A"),
+    "github.organization_secrets": lambda: GITHUB.organization_secrets("o/r"),
+    "github.environments": lambda: GITHUB.environments("o/r"),
+    "github.environment": lambda: GITHUB.environment("/repos/o/r/environments/e"),
+    "github.repository": lambda: GITHUB.repository("o/r"),
+    "github.delete_secret": lambda: GITHUB.delete_secret(PLACE, "A"),
     "github.dispatch": lambda: GITHUB.dispatch("o/r", "w.yml", ref="main"),
     "github.run": lambda: GITHUB.run("o/r", 1),
     "github.dispatched_runs": lambda: GITHUB.dispatched_runs("o/r", "w.yml"),
@@ -467,9 +474,9 @@ def test_a_client_that_asks_another_one_says_which_answer_was_wrong(wire: Wire) 
     [
         FLY.list_secrets,
         lambda name: FLY.get_machine("app", name),
-        lambda name: GITHUB.secret_updated_at(f"{name}/r", "A"),
-        lambda name: GITHUB.secret_updated_at(f"o/{name}", "A"),
-        lambda name: GITHUB.delete_secret("o/r", name),
+        lambda name: GITHUB.repository(f"{name}/r"),
+        lambda name: GITHUB.repository(f"o/{name}"),
+        lambda name: GITHUB.delete_secret(PLACE, name),
         NEON.branches,
         lambda name: NEON.revoke_key("org", name),
         RESEND.delete_key,
@@ -492,7 +499,7 @@ PATHS: list[tuple[Callable[[str], object], str]] = [
     (lambda name: FLY.log_lines_since(name, MOMENT), "/api/v1/apps/NAME/logs"),
     (lambda name: FLY.finish_release(name, "failed"), "/api/v1/releases/NAME"),
     (lambda name: GITHUB.can_push(f"o/{name}"), "/repos/o/NAME"),
-    (lambda name: GITHUB.delete_secret("o/r", name), "/repos/o/r/actions/secrets/NAME"),
+    (lambda name: GITHUB.delete_secret(PLACE, name), "/repos/o/r/actions/secrets/NAME"),
     (lambda name: GITHUB.has_workflow("o/r", name), "/repos/o/r/actions/workflows/NAME"),
     (lambda name: NEON.roles("p", name), "/api/v2/projects/p/branches/NAME/roles"),
     (lambda name: NEON.create_key(name, name="n"), "/api/v2/organizations/NAME/api_keys"),
@@ -530,3 +537,23 @@ def test_a_retry_is_bounded_by_what_it_reads(wire: Wire, monkeypatch: pytest.Mon
     with pytest.raises(ApiError):
         read(policy=REPEATABLE)
     assert len(wire.requests) == 1, "the next one would be as large"
+
+
+@pytest.mark.parametrize("path", ["/..", "/a/../b", "/a/./b", "/a/..?x=1"])
+def test_no_path_is_resolved(wire: Wire, path: str) -> None:
+    with pytest.raises(ApiError, match="no path of it") as failed:
+        API.call("GET", path, operation="read")
+    assert wire.requests == []
+    assert not failed.value.ambiguous
+
+
+@pytest.mark.parametrize("name", ["a/../b", "a?b", "a#b"])
+def test_a_place_at_github_leads_nowhere_else(name: str) -> None:
+    places = (
+        RepositorySecret(owner="o", repository=name, workflow="w.yml"),
+        OrganizationSecret(owner=name, repository="r", workflow="w.yml", visibility="all"),
+    )
+    for place in places:
+        path = place.secrets_path
+        assert path.endswith("/actions/secrets")
+        assert not set("?#") & set(path)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components import impact as impact_module
 from components import impact_text
 from components.announcement import Announcement, Request
 from components.fly import rollout
@@ -36,10 +37,15 @@ from components.progress import Progress, State
 from components.secret import (
     LEAKED,
     Check,
+    DependabotOrganizationSecret,
+    DependabotSecret,
+    EnvironmentSecret,
     Family,
     FlySecret,
+    GitHubSecret,
     Issuer,
     Location,
+    OrganizationSecret,
     Random,
     RepositorySecret,
     Secret,
@@ -588,6 +594,25 @@ def test_no_property_of_an_effect_is_left_out_of_the_data() -> None:
     renamed = {"verified": "from", "generation": "to", "orphans": "revokes"}
     elsewhere = {"secret", "writes"}
     assert {renamed.get(each, each) for each in Effect.__dataclass_fields__} - elsewhere == told
+
+
+PLACE: dict[str, Any] = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        (RepositorySecret(**PLACE), "/repos/o/r/actions/secrets/A"),
+        (EnvironmentSecret(**PLACE, environment="e/1"), "/repositories/4711/environments/e%2F1/secrets/A"),
+        (OrganizationSecret(**PLACE, visibility="all"), "/orgs/o/actions/secrets/A"),
+        (DependabotSecret(**PLACE), "/repos/o/r/dependabot/secrets/A"),
+        (DependabotOrganizationSecret(**PLACE, visibility="all"), "/orgs/o/dependabot/secrets/A"),
+    ],
+)
+def test_a_write_to_github_is_announced_as_pulumi_github_makes_it(place: GitHubSecret, path: str) -> None:
+    (request,) = impact_module._delivery(replace(SECRET, name="A"), place).writes
+    assert request.covers("github", "PUT", path)
+    assert not request.covers("github", "PUT", path.replace("/A", "/B"))
 
 
 # What leaves

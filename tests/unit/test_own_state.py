@@ -11,7 +11,14 @@ from components import own_state
 from components.errors import RefusedError
 from components.keyring import Credential, fingerprint
 from components.own_state import from_resources
-from components.progress import AppInState, CheckInState, Decommissioned, Progress, State
+from components.progress import AppInState, CheckInState, Decommissioned, GitHubWrite, Progress, State
+from components.secret import (
+    DependabotOrganizationSecret,
+    DependabotSecret,
+    EnvironmentSecret,
+    OrganizationSecret,
+    RepositorySecret,
+)
 
 
 def urn(kind: str, name: str) -> str:
@@ -333,6 +340,40 @@ def test_what_locations_were_given_is_known_by_fingerprints() -> None:
     assert found.at_fly == {"cp": fingerprint(VALUES[2]), "tenant": fingerprint(VALUES[1])}
     assert found.at_github == {"r": fingerprint(VALUES[2])}
     assert from_resources(resources).of("nobody") == Progress()
+
+
+def test_the_last_write_to_every_place_at_github() -> None:
+    common = {"secretName": "A", "value": VALUES[2]}
+    written = "2026-11-26 18:33:03 +0000 UTC"
+    of_organization = {"visibility": "selected", "selectedRepositoryIds": [8.0, 7.0]}
+    resources = (
+        credential("A", 2, value=VALUES[2], keyring=PAIR)
+        | outputs(own_state.ACTIONS_SECRET_TYPE, "r-A", repository="r", updatedAt=written, **{**common, "value": "old"})
+        | outputs(own_state.ACTIONS_SECRET_TYPE, "r-A-again-2", repository="r", updatedAt=None, **common)
+        | outputs(own_state.ACTIONS_SECRET_TYPE, "r-A-again-1", repository="r", **{**common, "value": "older"})
+        | outputs(own_state.ENVIRONMENT_SECRET_TYPE, "r-e/1-A", repository="r", environment="e/1", **common)
+        | outputs(own_state.DEPENDABOT_SECRET_TYPE, "r-A", repository="r", **common)
+        | outputs(own_state.ORGANIZATION_SECRET_TYPE, "organization-A", **of_organization, **common)
+        | outputs(own_state.DEPENDABOT_ORGANIZATION_SECRET_TYPE, "organization-A", visibility="all", **common)
+    )
+    found = from_resources(resources).of("A")
+    place: dict[str, Any] = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
+    places = (
+        RepositorySecret(**place),
+        EnvironmentSecret(**place, environment="e/1"),
+        OrganizationSecret(**place, visibility="all"),
+        DependabotSecret(**place),
+        DependabotOrganizationSecret(**place, visibility="all"),
+    )
+    assert set(found.at_github) == {each.key for each in places}
+    assert set(found.at_github.values()) == {fingerprint(VALUES[2])}, (
+        "of the last write, where an update has left the one before"
+    )
+    assert found.github_writes["r"] == GitHubWrite(repository="r", words="repository r", again=2)
+    organization = found.github_writes["/actions"]
+    assert (organization.visibility, organization.selected) == ("selected", (7, 8))
+    first = {urn: each for urn, each in resources.items() if "again" not in urn}
+    assert from_resources(first).of("A").github_writes["r"].updated_at == written
 
 
 def test_what_the_last_revocation_was_about() -> None:

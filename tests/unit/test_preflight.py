@@ -52,6 +52,7 @@ GOOD: Mapping[str, tuple[int, Any]] = {
     "GET /repos/o/r": (200, {"permissions": {"push": True}}),
     "GET /repos/o/r/actions/secrets/public-key": (200, {}),
     "GET /repos/o/r/actions/workflows/publish.yml": (200, {}),
+    "GET /repos/o/r/environments": (200, {"total_count": 0, "environments": []}),
     "GET /cp/admin/orgs": (200, {"orgs": []}),
 }
 
@@ -440,3 +441,64 @@ def test_a_candidate_shows_no_value() -> None:
         secret=SECRET, work=ROTATING, generation=1, name="n", progress=Progress(), supplied="not-for-you"
     )
     assert "not-for-you" not in repr(candidate)
+
+
+# A control plane that does not answer
+
+
+def in_state(generation: int, credential_id: str) -> Credential:
+    return Credential(
+        generation=generation,
+        credential_id=credential_id,
+        name=f"g{generation}",
+        value=f"value of {credential_id}",
+        created_at="2026-11-23T12:00:00+00:00",
+    )
+
+
+@pytest.mark.parametrize(
+    ("progress", "overlaps", "said"),
+    [
+        pytest.param(Progress(verified=4, current=4, keyring=(in_state(4, "dead"),)), False, True, id="reset, cut off"),
+        pytest.param(Progress(verified=4, current=4, keyring=(in_state(4, "dead"),)), True, True, id="reset by hand"),
+        pytest.param(
+            Progress(verified=4, current=5, keyring=(in_state(5, "live"), in_state(4, "dead"))),
+            False,
+            True,
+            id="minted, not delivered",
+        ),
+        pytest.param(Progress(), False, True, id="a first deployment that was cut off"),
+        pytest.param(Progress(), True, False, id="a first deployment that ends nothing"),
+        pytest.param(
+            Progress(verified=4, current=4, keyring=(in_state(4, "live"),)), False, False, id="another reason"
+        ),
+    ],
+)
+def test_a_control_plane_that_a_dead_value_keeps_from_answering_is_not_waited_for(
+    wire: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+    progress: Progress,
+    overlaps: bool,  # noqa: FBT001 - a column
+    said: bool,  # noqa: FBT001 - a column
+) -> None:
+    issuer = FakeIssuer()
+    issuer.seed("live", "g5")
+    issuer.seed("dead", "g4", live=False)
+    secret = replace(use(monkeypatch, lambda _settings, _context: issuer), overlaps=overlaps)
+    wire.serve = serving({"GET /cp/admin/orgs": (503, {})})
+    if said:
+        (warning,) = check(secrets=[secret], progress={"HANDED": progress}).warnings
+        assert warning.startswith("control plane: could not list the orgs: status 503")
+        assert "What it runs with of HANDED is dead or may be" in warning
+    else:
+        with pytest.raises(RefusedError, match="could not list the orgs: status 503"):
+            check(secrets=[secret], progress={"HANDED": progress})
+
+
+def test_an_administrators_token_that_is_refused_is_refused_whatever_is_dead(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = replace(use(monkeypatch, lambda _settings, _context: FakeIssuer()), overlaps=False)
+    wire.serve = serving({"GET /cp/admin/orgs": (401, {})})
+    with pytest.raises(RefusedError, match="CP_ADMIN_API_TOKEN"):
+        check(secrets=[secret])

@@ -23,9 +23,9 @@ from components.impact import Finding, Impact, as_data
 from components.impact_text import render
 from components.issuers import ISSUERS, Kind
 from components.keyring import Credential, fingerprint
-from components.progress import AppInState, CheckInState, Decommissioned, Progress, State
+from components.progress import AppInState, CheckInState, Decommissioned, GitHubWrite, Progress, State
 from components.rotated import Rotated
-from components.secret import Check, Family, FlySecret, Issuer, Secret
+from components.secret import Check, Family, FlySecret, Issuer, OrganizationSecret, RepositorySecret, Secret
 from components.settings import ROLLING, STAGED, Settings
 from components.staging import HeldBack
 from components.work import Action, Work
@@ -205,6 +205,65 @@ def test_a_delivery_alone_asks_for_no_more_rights_than_it_needs(wire: Wire, monk
     (effect,) = impact.effects
     assert (effect.action, effect.drift) == (Action.DELIVER, ("somebody else set it",))
     assert wire.requests == [], "no preflight"
+
+
+AT_GITHUB = RepositorySecret(owner="o", repository="r", workflow="publish.yml")
+PUBLISHED = replace(SECRET, repositories=(AT_GITHUB,))
+METADATA = "GET /repos/o/r/actions/secrets/TOKEN"
+
+
+def published() -> State:
+    """A stack whose secret stands at GitHub as well."""
+    held = fingerprint(value_of(1))
+    progress = deployed(
+        secret=PUBLISHED,
+        at_github={"r": held},
+        github_writes={
+            "r": GitHubWrite(repository="r", words="repository r", updated_at="2026-11-26 18:33:03 +0000 UTC", again=2)
+        },
+    )
+    assert progress.verification is not None
+    about = fingerprint(f"\n1\n{held}\n{held}")
+    return state_of(TOKEN=replace(progress, verification=replace(progress.verification, trigger=about)))
+
+
+def at_github(updated_at: str) -> tuple[int, dict[str, str]]:
+    return 200, {"name": "TOKEN", "created_at": "x", "updated_at": updated_at}
+
+
+def test_a_secret_that_somebody_set_at_github_is_written_again(wire: Wire, said: dict[str, list[str]]) -> None:
+    wire.serve = serving({METADATA: at_github("2026-11-26T18:33:03Z")})
+    (rotated,), impact = decide(published(), (PUBLISHED,))
+    assert (impact.pending, rotated.times_written_again(AT_GITHUB)) == (False, 2)
+    wire.serve = serving({METADATA: at_github("2026-11-26T19:00:00Z")})
+    (rotated,), impact = decide(published(), (PUBLISHED,))
+    (effect,) = impact.effects
+    assert (effect.action, effect.locations, impact.restarts) == (Action.DELIVER, (str(AT_GITHUB),), ())
+    assert "somebody else set TOKEN of o/r" in effect.drift[0]
+    assert rotated.times_written_again(AT_GITHUB) == 3
+    assert set(wire.lines) == {METADATA}
+    assert said["warn"] == []
+
+
+@pytest.mark.parametrize("status", [401, 403, 503])
+def test_a_secret_that_is_not_github_s_does_not_wait_for_github(
+    wire: Wire,
+    said: dict[str, list[str]],
+    status: int,
+) -> None:
+    wire.serve = serving({METADATA: (status, {"message": "no"})})
+    _, impact = decide(published(), (PUBLISHED,))
+    assert not impact.pending
+    assert [each.partition(":")[0] for each in said["warn"]] == [
+        "GitHub was not asked whether somebody has changed a secret there"
+    ]
+    # Whom an organization's secret is visible to is to be said with its next write, and cannot be.
+    selects = OrganizationSecret(
+        owner="o", repository="r", workflow="publish.yml", visibility="selected", selected=("r",)
+    )
+    wire.serve = serving({"GET /repos/o/r": (status, {"message": "no"})})
+    with pytest.raises(RefusedError, match="GitHub"):
+        decide(published(), (replace(SECRET, repositories=(selects,)),))
 
 
 @pytest.mark.parametrize("status", [401, 403, 503])
@@ -717,3 +776,19 @@ def test_a_reason_without_work_is_asked_to_be_taken_off_only_where_nothing_waits
         found = list(rotation._of_reasons(leaked(), [rotated], {"TOKEN": work}))
         assert bool(found) is warned
     assert list(rotation._of_reasons(SETTINGS, [one], {"TOKEN": Work()})) == []
+
+
+def test_an_operator_credential_of_the_config_is_found_wherever_it_is_needed(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's SDK keeps the config in a context, which a thread that asks a provider has to be given."""
+    values = {
+        "CP_ADMIN_API_TOKEN": "controlPlaneAdminToken",
+        "FLY_ACCESS_TOKEN": "flyAccessToken",
+    }
+    for variable in values:
+        monkeypatch.delenv(variable)
+    config(secret=list(values.values()), **{key: f"{key}-of-the-config" for key in values.values()})
+    decide()
+    sent = {request.headers.get("authorization", "") for request in wire.requests}
+    assert {f"Bearer {key}-of-the-config" for key in values.values()} <= sent

@@ -11,7 +11,7 @@ import json
 import re
 import typing
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ from types import ModuleType
 import pytest
 
 from components import secret_map
+from components.github.destinations import Destinations
 from components.given import GivenValues
 from components.issuer import Issuer as IssuerOfCredentials
 from components.issuers import ISSUERS, Context
@@ -319,3 +320,19 @@ def test_without_a_repository_in_the_config_there_is_none_to_deliver_to() -> Non
     secret = DECLARED["fly_api_token"](configured(repository=""))
     assert secret.repositories == ()
     assert secret.coupled, "so that it is refused"
+
+
+def test_another_place_at_github_is_verified_by_itself() -> None:
+    """The subject of a verification does not tell one place from another of the same value: what the check is told does."""
+    usual = configured()
+    moved = replace(usual, github_destinations=Destinations(repository=False, environments=("prod",), dependabot=True))
+    before, after = (secret_map.fly_api_token(each) for each in (usual, moved))
+    assert [str(each) for each in after.repositories] == [
+        "GitHub environment prod of Molecule-AI/molecule-monorepo",
+        "GitHub Dependabot of Molecule-AI/molecule-monorepo",
+    ]
+    assert "places" not in before.verification.settings, "else every stack would verify once more"
+    assert after.verification.settings == {
+        **before.verification.settings,
+        "places": ["/repos/Molecule-AI/molecule-monorepo/environments/prod/secrets"],
+    }

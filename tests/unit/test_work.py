@@ -14,9 +14,19 @@ from components.keyring import Credential, fingerprint
 from components.own_state import from_resources
 from components.progress import CheckInState, Progress, State
 from components.rotated import Rotated
-from components.secret import Check, Family, FlySecret, Issuer, Location, RepositorySecret, Secret, TenantMachines
+from components.secret import (
+    Check,
+    EnvironmentSecret,
+    Family,
+    FlySecret,
+    Issuer,
+    Location,
+    RepositorySecret,
+    Secret,
+    TenantMachines,
+)
 from components.verification.check import SETTINGS_VARIABLE
-from components.work import Action, WantedCheck, Work, unfinished_business, work_of
+from components.work import Action, WantedCheck, Work, left_behind, unfinished_business, work_of
 
 FLY = FlySecret(app="cp")
 TENANTS = TenantMachines(app="tenant", variable="TOKEN_URL")
@@ -566,3 +576,63 @@ def test_nothing_of_a_value_is_said() -> None:
     said = f"{stack.unfinished()} {stack.work(2)} {stack.progress} {stack.state}"
     assert "value of" not in said
     assert "operator-credential" not in said
+
+
+def forgotten_at_github() -> Stack:
+    """Somebody deleted the secret there, and `pulumi refresh` has taken it off the state."""
+    stack = deployed(WELL)
+    del stack.resources[f"{GITHUB.repository}-{SECRET.name}"]
+    return stack
+
+
+def test_what_the_state_has_forgotten_is_written_and_nothing_else() -> None:
+    stack = forgotten_at_github()
+    work = stack.work(1)
+    assert (work.action, work.delivers, work.writes_again, work.verifies) == (Action.DELIVER, (GITHUB,), (), False)
+    assert not work.changes_values
+    assert stack.update(1) == steps_of(work) == [str(GITHUB)]
+
+
+def test_what_the_engine_takes_to_be_there_is_written_again() -> None:
+    stack = deployed(WELL)
+    work = stack.work(1, drifted=[GITHUB])
+    assert (work.action, work.delivers, work.writes_again) == (Action.DELIVER, (GITHUB,), (GITHUB,))
+    assert not work.verifies
+
+
+@pytest.mark.parametrize(
+    ("before", "generation", "again"),
+    [
+        ([WELL], 2, False),  # the value is another one, so that the engine writes it anyway
+        ([WELL, (2, str(GITHUB))], 2, False),
+        ([WELL, (2, str(GITHUB))], 1, True),  # going back, to what the engine believes to be there still
+        ([WELL, (2, "verify")], 1, False),
+        ([WELL, (2, "verify")], 2, True),
+    ],
+)
+def test_what_is_written_anyway_is_not_written_again(
+    before: Sequence[tuple[int, str]],
+    generation: int,
+    again: bool,  # noqa: FBT001 - a column
+) -> None:
+    work = deployed(*before).work(generation, drifted=[GITHUB])
+    assert GITHUB in work.delivers
+    assert (work.writes_again == (GITHUB,)) is again
+
+
+def test_a_destination_that_was_left_is_named() -> None:
+    stack = deployed(WELL)
+    assert left_behind(SECRET, stack.progress) == ()
+    environment = EnvironmentSecret(owner="o", repository="r", workflow="publish.yml", environment="prod")
+    moved = replace(SECRET, repositories=(environment,))
+    (left,) = left_behind(moved, stack.progress)
+    assert left.startswith("repository r keeps generation 1, and is not written to any more")
+    assert "Delete TOKEN there" in left
+    stack.secret = moved
+    work = stack.work(1)
+    assert (work.action, work.delivers) == (Action.DELIVER, (environment,)), (
+        "what its check is told decides whether it runs again"
+    )
+    stack.secret = replace(SECRET, repositories=())
+    assert stack.work(1).verifies, "consumers are others now"
+    assert len(left_behind(stack.secret, stack.progress)) == 1

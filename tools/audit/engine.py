@@ -1,5 +1,6 @@
 """What the audit asks the engine: the state and the config of a stack, decrypted."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tools.stack_reader import StackReader
@@ -9,6 +10,12 @@ NOT_LOOKED_AT = "the stack was not audited; nothing was changed."
 
 def _reader(checkout: Path, stack: str | None) -> StackReader:
     return StackReader(checkout=checkout, stack=stack, target="audit", state=NOT_LOOKED_AT)
+
+
+def stacks(checkout: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """How the CLI is told each stack of this program that the backend has, by its short name. Raises OperatorError."""
+    reader = StackReader(checkout=checkout, stack=None, target="audit", state=NOT_LOOKED_AT, environment=environment)
+    return reader.stacks()
 
 
 def selected_stack(checkout: Path) -> str:

@@ -4,24 +4,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-import httpx
-
 from components import drift, operator_credentials, preflight, secret_map
 from components import settings as configuration
 from components.errors import OperatorError
 from components.fly.client import FlyClient
+from components.github import access as github_access
+from components.github import drift as github_drift
 from components.github.client import GitHubClient
+from components.github.destinations import KEY as GITHUB_DESTINATIONS
 from components.http import ApiError
 from components.impact import age_since
 from components.issuers import ISSUERS, Context
 from components.keyring import Issued, sentence
 from components.operator_credentials import OperatorCredential
 from components.progress import Progress, State
-from components.secret import Family, Issuer, RepositorySecret, Secret
+from components.secret import Family, Issuer, Secret
 from components.settings import STAGED, Settings
-from components.work import unfinished_business
+from components.work import left_behind, unfinished_business
 from tools.audit.findings import Audit, Finding, Kind, Looked
-from tools.audit.stack import Config, Exported, when
+from tools.audit.stack import Config, Exported
 
 MAP: tuple[Callable[[Settings], Secret], ...] = (
     secret_map.fly_api_token,
@@ -67,18 +68,17 @@ class Stack:
         return self.exported.state
 
 
-def audit(name: str, config: Config, exported: Exported, *, strict: bool, now: datetime) -> Audit:
-    """Looks at every location and every family of a stack.
+def stack_of(name: str, config: Config, exported: Exported, *, now: datetime) -> tuple[Stack, tuple[str, ...]]:
+    """A stack as its config and its state describe it, and what `rotations` lists that is not in the secret map.
 
     Args:
         name: The stack, as it was named.
         config: Its config.
         exported: Its state.
-        strict: Whether credentials that the program does not manage are findings.
         now: The time, with its zone.
 
     Raises:
-        OperatorError: The config is wrong, so that it is not known what to look at.
+        OperatorError: The config is wrong, so that it is not known what it is about.
     """
     settings = configuration.load(
         config.get,
@@ -87,6 +87,7 @@ def audit(name: str, config: Config, exported: Exported, *, strict: bool, now: d
         compromised=config.get_object("compromised"),
         reasons=config.get_object("reasons"),
         max_age_days=config.get_object("maxAgeDays"),
+        github_destinations=config.get_object(GITHUB_DESTINATIONS),
     )
     raw = config.get_object("rotations")
     mapped = {secret.name: secret for secret in (function(settings) for function in MAP)}
@@ -102,6 +103,23 @@ def audit(name: str, config: Config, exported: Exported, *, strict: bool, now: d
         generations=generations,
         now=now,
     )
+    return stack, tuple(unknown)
+
+
+def audit(name: str, config: Config, exported: Exported, *, strict: bool, now: datetime) -> Audit:
+    """Looks at every location and every family of a stack.
+
+    Args:
+        name: The stack, as it was named.
+        config: Its config.
+        exported: Its state.
+        strict: Whether credentials that the program does not manage are findings.
+        now: The time, with its zone.
+
+    Raises:
+        OperatorError: The config is wrong, so that it is not known what to look at.
+    """
+    stack, unknown = stack_of(name, config, exported, now=now)
     found = [
         *_interrupted(exported),
         *(_not_in_the_map(each) for each in unknown),
@@ -110,7 +128,7 @@ def audit(name: str, config: Config, exported: Exported, *, strict: bool, now: d
         *_of_github(stack),
         *(each for secret in stack.secrets for each in _of_family(stack, secret)),
     ]
-    order = ["", *mapped]
+    order = ["", *(function(stack.settings).name for function in MAP)]
     found.sort(key=lambda each: order.index(each.secret) if each.secret in order else len(order))
     return Audit(
         stack=name,
@@ -226,50 +244,54 @@ def _of_fly(stack: Stack) -> Iterator[Finding]:
 def _of_github(stack: Stack) -> Iterator[Finding]:
     for secret in stack.secrets:
         for location in secret.repositories:
-            written = stack.exported.repository_secrets.get((location.repository, secret.name))
+            written = stack.state.of(secret.name).github_writes.get(location.key)
             if written is None:
                 continue  # not delivered there yet, which is unfinished
             try:
                 client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, stack.config.get))
-                why = _overwritten(client, location, secret.name, when(written))
+                ids = github_access.repository_ids(client, [secret])
+                why = github_drift.reason(
+                    client,
+                    location,
+                    secret.name,
+                    written,
+                    selected=github_drift.wanted_ids(location, ids),
+                )
             except UNREADABLE as error:
                 yield _unseen(secret, str(location), error, operator_credentials.GITHUB)
                 continue
             if why:
-                step = _bump(secret, stack.state.of(secret.name))
                 yield Finding(
                     kind=Kind.DRIFT,
                     secret=secret.name,
                     where=str(location),
                     what=why,
-                    next_step=f"find out who it was, and rotate, since an update without a bump leaves it as it is: {step}",
+                    next_step=f"find out who it was; {UP} It writes the stack's value there again.",
                 )
+        yield from _beside(stack, secret)
+        for left in left_behind(secret, stack.state.of(secret.name)):
+            yield Finding(kind=Kind.UNFINISHED, secret=secret.name, where="GitHub", what=left, next_step=UP)
 
 
-def _overwritten(client: GitHubClient, location: RepositorySecret, name: str, written: datetime | None) -> str:
-    """Why the secret of a repository is not what was delivered there last; "" where nothing says so.
-
-    GitHub shows no value, only the time of the last write, in whole seconds.
-    """
+def _beside(stack: Stack, secret: Secret) -> Iterator[Finding]:
+    """Secrets of the same name that the stack does not write and its workflow may read: what a change of `githubDestinations` leaves."""
+    if not stack.state.of(secret.name).github_writes or not github_access.may_be_hidden(secret):
+        return
     try:
-        updated = client.secret_updated_at(location.full_name, name)
-    except ApiError as error:
-        # GitHub answers 404 for "no access" as well.
-        if error.status != httpx.codes.NOT_FOUND or not client.may_see_secrets(location.full_name):
-            raise
-        return f"somebody deleted {name} of {location.full_name} since the last update"
-    if written is None:
-        return f"the state does not say when {name} of {location.full_name} was written"
-    if updated.replace(microsecond=0) == written:
-        return ""
-    return (
-        f"somebody else set {name} of {location.full_name} since the last update: GitHub says {_utc(updated)}, "
-        f"the state {_utc(written)}"
-    )
-
-
-def _utc(time: datetime) -> str:
-    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
+        client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, stack.config.get))
+        found = github_access.other_values(client, secret)
+    except UNREADABLE as error:
+        yield _unseen(secret, "GitHub", error, operator_credentials.GITHUB)
+        return
+    for happened, setting in found:
+        yield Finding(
+            kind=Kind.DRIFT,
+            secret=secret.name,
+            where="GitHub",
+            what=happened,
+            next_step="delete it there once no job needs it any more; or have it written as well "
+            f"(`pulumi config set --path githubDestinations.{setting}`).",
+        )
 
 
 def _of_family(stack: Stack, secret: Secret) -> Iterator[Finding]:

@@ -1,11 +1,12 @@
 """An audit for people and for programs."""
 
 import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.impact import Age
 from components.printable import lines, one_line
-from tools.audit.findings import Audit, Finding, NotAudited
+from tools.audit.findings import CLEAN, FOUND, NOT_AUDITED, Audit, Finding, Kind, Looked, NotAudited
 
 WIDTH = 80
 
@@ -56,6 +57,56 @@ def data(audit: Audit | NotAudited) -> dict[str, Any]:
     )
 
 
+def from_data(printed: Mapping[str, Any]) -> Audit | NotAudited:
+    """An audit from what `data` made of it.
+
+    Raises:
+        LookupError, TypeError, ValueError: It is something else.
+    """
+    if printed["error"] is not None:
+        error = printed["error"]
+        return NotAudited(stack=printed["stack"], what=error["what"], state=error["state"], next_step=error["next"])
+    return Audit(
+        stack=printed["stack"],
+        secrets={
+            name: Looked(**{**each, "age": Age(**each["age"]), "locations": tuple(each["locations"])})
+            for name, each in printed["secrets"].items()
+        },
+        findings=tuple(_finding_of(each) for each in printed["findings"]),
+        information=tuple(_finding_of(each) for each in printed["information"]),
+    )
+
+
+def _finding_of(printed: Mapping[str, str]) -> Finding:
+    return Finding(
+        kind=Kind(printed["kind"]),
+        secret=printed["secret"],
+        where=printed["where"],
+        what=printed["what"],
+        next_step=printed["next"],
+    )
+
+
+def together(audits: Sequence[Audit | NotAudited]) -> str:
+    """Several stacks in one table, and how many are as they should be."""
+    rows = [("STACK", "FINDINGS", "SECRETS", "OLDEST")]
+    for each in audits:
+        if isinstance(each, NotAudited):
+            rows.append((each.stack, "not audited", "-", "-"))
+            continue
+        days = [looked.age.days for looked in each.secrets.values() if looked.age.days is not None]
+        oldest = f"{max(days)} d" if days else "-"
+        rows.append((each.stack, str(len(each.findings) or "-"), str(len(each.secrets)), oldest))
+    counts = [
+        (CLEAN, "as it should be", "as they should be"),
+        (FOUND, "with findings", "with findings"),
+        (NOT_AUDITED, "not audited", "not audited"),
+    ]
+    numbers = [(sum(each.status == status for each in audits), one, more) for status, one, more in counts]
+    said = ", ".join(f"{number} {one if number == 1 else more}" for number, one, more in numbers if number)
+    return f"{_columns(rows)}\n\n{_number(len(audits), 'stack')}: {said}."
+
+
 def _object(stack: str, status: int, **given: object) -> dict[str, Any]:
     empty: dict[str, Any] = {"error": None, "findings": [], "information": [], "secrets": {}}
     return {"stack": stack, "status": status, **empty, **given}
@@ -97,6 +148,10 @@ def _table(audit: Audit) -> str:
         age = "-" if each.age.days is None else f"{each.age.days} d"
         count = sum(finding.secret == name for finding in audit.findings)
         rows.append((name, generation, age, str(count or "-")))
+    return _columns(rows)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -1,10 +1,8 @@
 """What a stack has: its config and its state, taken from what the engine prints. Pure. Secret."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import yaml  # comes with pulumi
@@ -17,8 +15,6 @@ from tools.audit.engine import NOT_LOOKED_AT
 
 # How the engine marks a secret among properties (pulumi/pulumi, sdk/go/common/resource/sig).
 SIGNATURE, SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
-# As Go prints a time.
-GO_TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.\d+)? ([+-]\d{4})\b.*")
 
 
 def unwrap(value: object) -> Any:  # noqa: ANN401 - any properties
@@ -36,16 +32,6 @@ def unwrap(value: object) -> Any:  # noqa: ANN401 - any properties
     if isinstance(value, list):
         return [unwrap(each) for each in value]
     return value
-
-
-def when(text: str) -> datetime | None:
-    """The time that pulumi-github keeps (`2026-11-26 18:33:03 +0000 UTC`), in whole seconds; None where it is none."""
-    if found := GO_TIME.fullmatch(text):
-        return datetime.strptime(" ".join(found.groups()), "%Y-%m-%d %H:%M:%S %z")
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +107,11 @@ class Exported:
 
     Attributes:
         state: As the program reads it. Secret.
-        repository_secrets: When pulumi-github wrote each secret last, by repository (without its owner) and name.
         issuers: Who minted the credentials of each secret, as its resources say. Settings may have changed since.
         left: What the engine has left to do, in words.
     """
 
     state: State
-    repository_secrets: Mapping[tuple[str, str], str] = field(default_factory=dict)
     issuers: Mapping[str, tuple[Issuer, ...]] = field(default_factory=dict)
     left: tuple[str, ...] = ()
 
@@ -153,17 +137,13 @@ def _exported(document: Any) -> Exported:  # noqa: ANN401 - what the engine prin
         for each in listed
         if not each.get("delete")
     }
-    written: dict[tuple[str, str], str] = {}
     issuers: dict[str, list[Issuer]] = {}
     for resource in resources.values():
         outputs = resource["outputs"]
-        if resource["type"] == own_state.ACTIONS_SECRET_TYPE:
-            written[str(outputs.get("repository")), str(outputs.get("secretName"))] = str(outputs.get("updatedAt"))
-        elif resource["type"] in {own_state.CREDENTIAL_TYPE, own_state.REVOCATION_TYPE} and "issuer" in outputs:
+        if resource["type"] in {own_state.CREDENTIAL_TYPE, own_state.REVOCATION_TYPE} and "issuer" in outputs:
             issuers.setdefault(str(outputs["family"]["secret"]), []).append(Issuer(**outputs["issuer"]))
     return Exported(
         state=own_state.from_resources(resources),
-        repository_secrets=written,
         issuers={secret: tuple(known) for secret, known in issuers.items()},
         left=(
             *(f"to be deleted: {_short(each['urn'])}" for each in listed if each.get("delete")),

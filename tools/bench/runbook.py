@@ -28,7 +28,7 @@ from components.keyring import Credential
 from components.operator_credentials import endpoint
 from components.progress import Progress
 from components.rotated import Rotated
-from components.secret import Family, RepositorySecret, Secret
+from components.secret import Family, GitHubSecret, Secret
 from components.settings import Settings
 from components.tenants.rollout import Environments, deliver
 
@@ -114,11 +114,11 @@ def _check(settings: Settings, secret: Secret, module: str, credential_id: str, 
     )
 
 
-def _put(location: RepositorySecret, name: str, value: str) -> None:
+def _put(location: GitHubSecret, name: str, value: str) -> None:
     """`gh secret set`."""
     api = endpoint("GITHUB_BASE_URL", "https://api.github.com")
     token = operator_credentials.find(operator_credentials.GITHUB)
-    path = f"{api}/repos/{location.owner}/{location.repository}/actions/secrets"
+    path = f"{api}{location.secrets_path}"
     with httpx.Client(headers={"authorization": f"Bearer {token}"}, timeout=30) as http:
         key = http.get(f"{path}/public-key").raise_for_status().json()
         sealed = SealedBox(PublicKey(base64.b64decode(key["key"]))).encrypt(value.encode())

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tools.engine.errors import EngineError
 
-MINIMUM_VERSION = (3, 200, 0)
+MINIMUM_VERSION = (3, 243, 0)
 """The oldest CLI that is accepted.
 
-The runbooks use `refresh` and `destroy` with `--run-program`, which came in April 2025; 3.200, of that autumn, leaves
-out the months in which it settled. Everything was tried with 3.256 alone.
+The program has error hooks, which came early in 2026; with 3.243, of that May, others are known to use them (pulumi/pulumi issue
+23344). Everything was tried with 3.256 alone.
 """
 
 

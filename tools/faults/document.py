@@ -22,7 +22,10 @@ KNOWN = """\
   tokens in their environment, until somebody ends them (`pkill -f pulumi-language-python`, `pkill -f pulumi-resource-`, where no other
   `pulumi up` runs). Not measured on Windows, where the plugin does not notice.
 - **An interrupted create** (a check whose engine was killed) stays as a note in the state, about which every `pulumi up` warns, until
-  `pulumi refresh --clear-pending-creates --yes --skip-preview`. Everything works with the note.\
+  `pulumi refresh --clear-pending-creates --yes --skip-preview`. Everything works with the note.
+- **A first deployment of `DATABASE_URL` whose role was made and never answered for** leaves that role beside the one in use: a stack without
+  state cannot tell it from one that somebody works with. Nobody was shown its password. The output `unmanaged` names it, and `revokeUnmanaged`
+  ends it.\
 """
 MARKS = {
     Outcome.ABSORBED: "·",

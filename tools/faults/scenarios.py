@@ -115,7 +115,11 @@ SCENARIOS: Mapping[str, Scenario] = {
             secrets=("DATABASE_URL",),
             about="`databaseStrategy: reset`: the control plane has no database until it has restarted, and that is not counted",
             settings={"databaseStrategy": "reset"},
-            outage=(r"\bDATABASE_URL\b", r"^breakage of molecule-cp/\S+: .*(postgres|database|neon_role)"),
+            outage=(
+                r"\bDATABASE_URL\b",
+                r"^breakage of molecule-cp/\S+: .*postgres",
+                r"^breakage of molecule-cp: .* 503$",
+            ),
         ),
         Scenario(
             name="TENANT_REDIS_URL reset",

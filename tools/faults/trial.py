@@ -4,6 +4,7 @@ Cells whose faults pass by themselves may share a rotation (`attempt_together`):
 """
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from tools.rehearsal.outcome import APP, TENANT_APP, TENANT_VARIABLES
 from tools.rehearsal.servers import REFUSES
 
 FAMILY = "molecule-cp-rotation-sandbox-{}"
+BRANCH = re.compile(r"-br-[a-z]+-[a-z]+-[0-9a-f]+$")
 LOCKED = "currently locked by"
 ADVICE = ("Next:", "nothing was changed", "pulumi up")
 
@@ -103,7 +105,8 @@ def shape(world: Mapping[str, Any]) -> dict[str, object]:
         },
         "branches at Neon": len(world["neon"]["branches"]),
         "orgs": world["control_plane"]["orgs"],
-        "roles of PostgreSQL": sorted(world["postgres"]["roles"]),
+        # A branch of an org that is provisioned anew has another id each time.
+        "roles of PostgreSQL": sorted(BRANCH.sub("-br", each) for each in world["postgres"]["roles"]),
         "unfinished workflow runs": sum(
             run["status"] != "completed" for found in world["github"]["repositories"].values() for run in found["runs"]
         ),

@@ -1,0 +1,159 @@
+"""Is every place written by its own resource, under a name that stays, and is an operator told what to do when a write fails or hangs?"""
+
+import asyncio
+import dataclasses
+from dataclasses import replace
+from typing import Any
+
+import pulumi
+import pytest
+
+from components import own_state
+from components.github import resources
+from components.github.resources import Watch, resource_name
+from components.progress import GitHubWrite, Progress
+from components.secret import (
+    DependabotOrganizationSecret,
+    DependabotSecret,
+    EnvironmentSecret,
+    GitHubSecret,
+    OrganizationSecret,
+    RepositorySecret,
+)
+
+from .test_graph import SECRET, VALUE, concealed, options, run
+
+__all__ = ["options"]
+
+PLACE: dict[str, Any] = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
+SELECTS: dict[str, Any] = {"visibility": "selected", "selected": ("r", "s")}
+READERS = {"visibility": "selected", "selectedRepositoryIds": [7, 8]}
+WATCH = Watch(place="GitHub repository o/r", secret="TOKEN", old_credential="every old credential is still alive")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "kind", "inputs"),
+    [
+        (RepositorySecret(**PLACE), "r-TOKEN", own_state.ACTIONS_SECRET_TYPE, {"repository": "r"}),
+        (
+            EnvironmentSecret(**PLACE, environment="e/1"),
+            "r-e/1-TOKEN",
+            own_state.ENVIRONMENT_SECRET_TYPE,
+            {"repository": "r", "environment": "e/1"},
+        ),
+        (DependabotSecret(**PLACE), "r-TOKEN", own_state.DEPENDABOT_SECRET_TYPE, {"repository": "r"}),
+        (OrganizationSecret(**PLACE, **SELECTS), "organization-TOKEN", own_state.ORGANIZATION_SECRET_TYPE, READERS),
+        (
+            OrganizationSecret(**PLACE, visibility="all"),
+            "organization-TOKEN",
+            own_state.ORGANIZATION_SECRET_TYPE,
+            {"visibility": "all"},
+        ),
+        (
+            DependabotOrganizationSecret(**PLACE, **SELECTS),
+            "organization-TOKEN",
+            own_state.DEPENDABOT_ORGANIZATION_SECRET_TYPE,
+            READERS,
+        ),
+    ],
+)
+def test_each_place_has_its_resource(
+    options: dict[str, pulumi.ResourceOptions],
+    place: GitHubSecret,
+    name: str,
+    kind: str,
+    inputs: dict[str, Any],
+) -> None:
+    graph = run(replace(SECRET, repositories=(place,)), options, repository_ids={"s": 8, "r": 7})
+    assert graph.types[name] == kind
+    registered = graph.inputs[name]
+    assert concealed(registered.pop("value")) == VALUE
+    assert registered == {"secretName": "TOKEN", **inputs}
+    assert set(graph.inputs["revocation-TOKEN"]["holdings"]["value"]) == {"Fly app cp", str(place)}
+
+
+def test_another_name_makes_the_engine_write_again(options: dict[str, pulumi.ResourceOptions]) -> None:
+    place = RepositorySecret(**PLACE)
+    secret = replace(SECRET, repositories=(place,))
+    for before, again, name in (
+        (0, True, "r-TOKEN-again-1"),
+        (1, True, "r-TOKEN-again-2"),
+        (2, False, "r-TOKEN-again-2"),
+    ):
+        progress = Progress(current=3, github_writes={"r": GitHubWrite(again=before)})
+        graph = run(secret, options, progress=progress, writes_again=(place,) if again else ())
+        assert [each for each, kind in graph.types.items() if kind == own_state.ACTIONS_SECRET_TYPE] == [name]
+    assert resource_name(place, "TOKEN", again=0) == "r-TOKEN", "the state of every stack has it"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "state"),
+    [
+        (
+            "PUT https://h/x: 401 Bad credentials []",
+            "export GITHUB_TOKEN with a token that GitHub accepts",
+            "the one before",
+        ),
+        (
+            "PUT https://h/x: 403 Resource not accessible []",
+            "that may write the secrets of GitHub repository o/r",
+            "the one before",
+        ),
+        ("GET https://h/public-key: 404 Not Found []", "still there", "the one before"),
+        ("PUT https://h/x: 422 Secret value is too large []", "name, size or visibility", "the one before"),
+        ("PUT https://h/x: 429 []", "rate limit is over", "the one before"),
+        ("PUT https://h/x: 502 []", "until GitHub works again", "has it or the one before"),
+        ('Put "https://h:4010/x": EOF', "until GitHub works again", "has it or the one before"),
+        ("", "until GitHub works again", "has it or the one before"),
+    ],
+)
+def test_what_to_do_after_a_write_that_failed(said: str, expected: str, state: str) -> None:
+    error = WATCH.error(f"1 error occurred:\n\t* {said}\n\n")
+    assert expected in error.next_step
+    assert "`pulumi up`" in error.next_step
+    assert f"GitHub repository o/r {state};" in error.state
+    assert "every old credential is still alive, and nothing was revoked" in error.state
+    assert said in error.happened or not said
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the engine is given to show."""
+    shown: list[tuple[str, str]] = []
+    monkeypatch.setattr(pulumi.log, "warn", lambda text: shown.append(("warning", text)))
+    monkeypatch.setattr(pulumi.log, "error", lambda text: shown.append(("error", text)))
+    return shown
+
+
+NOTHING: Any = None
+
+
+def test_only_a_write_that_is_not_answered_is_spoken_of(logged: list[tuple[str, str]]) -> None:
+    async def one_write(*, takes: float, fails: bool) -> None:
+        watch = dataclasses.replace(WATCH, patience=0.05)
+        await watch.begins(NOTHING)
+        await asyncio.sleep(takes)
+        if fails:
+            arguments = pulumi.ErrorHookArgs(
+                "urn", "", "n", "t", errors=["PUT https://h/x: 401 no", "PUT https://h/x: 500 no"]
+            )
+            assert await watch.fails(arguments) is False, "the engine does not try again: pulumi-github has"
+        else:
+            await watch.ends(NOTHING)
+        await asyncio.sleep(0.2)
+
+    asyncio.run(one_write(takes=0, fails=False))
+    assert logged == []
+    asyncio.run(one_write(takes=0.2, fails=False))
+    ((kind, text),) = logged
+    assert kind == "warning"
+    assert "Ctrl-C twice, then `pulumi up`" in text
+    logged.clear()
+    asyncio.run(one_write(takes=0, fails=True))
+    ((kind, text),) = logged
+    assert (kind, "401" in text, "500" in text) == ("error", True, False), "the last one counts"
+
+
+def test_the_operator_waits_for_a_minute() -> None:
+    assert resources.PATIENCE == 60
+    assert "for 60 s" in WATCH.no_answer
