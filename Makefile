@@ -8,7 +8,7 @@ CODE := __main__.py components sandbox tools tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test bench faults sequences report audit fleet sandbox sandbox-stop stack env engine environment sandbox-environment lint format clean
+.PHONY: help rehearse test bench faults sequences report audit advisories fleet sandbox sandbox-stop stack env engine environment sandbox-environment lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
@@ -46,6 +46,9 @@ audit: engine environment ## compare what providers show with the selected stack
 	@home="$$PULUMI_HOME"; eval "$$($(PYTHON) -m tools.engine env)"; PULUMI_HOME="$${home:-$$PULUMI_HOME}"; \
 	set -f; for stack in $$STACK; do set -- "$$@" --stack "$$stack"; done; \
 	.venv/bin/python -m tools.audit "$$@"
+
+advisories: sandbox-environment ## ask PyPI whether it knows a vulnerability of anything that is installed
+	@$(DEV) -m tools.advisories
 
 fleet: engine environment sandbox-environment ## rotate secrets across stacks: SECRETS="FLY_API_TOKEN" STACKS="staging prod-*" OPTIONS="--soak 10m" make fleet
 	@test -n "$$SECRETS" && test -n "$$STACKS" || { echo 'SECRETS="FLY_API_TOKEN" STACKS="staging production" make fleet' >&2; exit 2; }

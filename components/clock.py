@@ -9,6 +9,8 @@ from email.utils import parsedate_to_datetime
 
 # The header has whole seconds, and an answer may be under way for a while: less than that is no difference.
 MOMENT = timedelta(seconds=30)
+# A machine without a battery begins in 1970, which is corrected; a system that tells another age than ours is not believed.
+YEARS = range(2026, 2100)
 
 _ahead = timedelta(0)
 
@@ -25,10 +27,12 @@ def note(date: str | None) -> None:
         return
     try:
         theirs = parsedate_to_datetime(date)
-    except ValueError:
+        # A date without a zone is UTC (RFC 9110, section 5.6.7).
+        difference = machine() - theirs.replace(tzinfo=theirs.tzinfo or UTC)
+    except (ValueError, OverflowError):
         return
-    # A date without a zone is UTC (RFC 9110, section 5.6.7).
-    difference = machine() - theirs.replace(tzinfo=theirs.tzinfo or UTC)
+    if theirs.year not in YEARS:
+        return
     _ahead = difference if abs(difference) > MOMENT else timedelta(0)
 
 

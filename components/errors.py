@@ -1,5 +1,7 @@
 """Errors that an operator reads: what happened, what state things are in now, what to do next, in that order."""
 
+from components.printable import lines
+
 
 class OperatorError(Exception):
     """Something an operator has to know.
@@ -12,6 +14,8 @@ class OperatorError(Exception):
     """
 
     def __init__(self, happened: str, *, state: str, next_step: str, contact: str = "") -> None:
+        # They name what others chose. What is said of several things at once has lines of its own.
+        happened, state, next_step = lines(happened), lines(state), lines(next_step)
         super().__init__(happened, state, next_step)
         self.contact = contact
         self.happened = happened

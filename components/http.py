@@ -6,19 +6,22 @@ the engine prints the text of exceptions verbatim, and masks only the secrets of
 
 import os
 import re
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from urllib.parse import quote
 
 import httpx
 import tenacity
 
 from components import clock
 from components.contacts import CONTACTS
-from components.errors import RefusedError
+from components.errors import OperatorError, RefusedError
+from components.printable import one_line
 
 # Connecting to a healthy API takes well under a second; Fly's `wait` call answers after up to 60 s.
 TIMEOUT = httpx.Timeout(75, connect=10, pool=10)
@@ -28,6 +31,13 @@ TIMEOUT_VARIABLE = "ROTATION_HTTP_TIMEOUT"
 TRANSIENT = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 NAME = "molecule-secrets"
 _purpose = ContextVar("purpose", default="")
+# The largest answer that is read, decompressed. The largest honest one is the list of the machines of an app with a machine for every tenant:
+# with its configuration each takes a few KB, so that there is room for ten thousand of them. Whoever sends more fills memory.
+LARGEST_ANSWER = 64 * 1024 * 1024
+MOST_PAGES = 1000  # of a list; with 100 on each, more than an account may have of anything
+LONGEST_REASON = 300
+LONGEST_OPERATION = 600  # a write names every secret that is in it
+LONGEST_REQUEST_ID = 100
 LONGEST_RETRY_AFTER = 60.0  # seconds; a provider that asks for more gets an error instead of a hanging deployment
 
 
@@ -55,6 +65,10 @@ class ApiError(Exception):
         retry_after: float | None = None,
         sent: bool = True,
     ) -> None:
+        # All of these may hold what others chose: the operation names and ids, too.
+        operation = one_line(operation, LONGEST_OPERATION)
+        reason = one_line(reason, LONGEST_REASON)
+        request_id = one_line(request_id, LONGEST_REQUEST_ID)
         super().__init__(system, operation, status, reason)
         self.sent = sent
         self.system = system
@@ -71,9 +85,11 @@ class ApiError(Exception):
 
     @property
     def ambiguous(self) -> bool:
-        """Whether the system may have acted all the same: it gave no answer, or failed after it took the request."""
+        """Whether the system may have acted all the same: it gave no answer, one that cannot be read, or failed after it took the request."""
         if self.status is None:
             return self.sent
+        if httpx.codes.is_success(self.status):
+            return True
         return self.status >= httpx.codes.INTERNAL_SERVER_ERROR or self.status == httpx.codes.REQUEST_TIMEOUT
 
     @property
@@ -174,8 +190,71 @@ def json_body(response: httpx.Response) -> object:
     """The body, None where it is no JSON."""
     try:
         return response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def part(text: str) -> str:
+    """A name or an id as one part of a path, so that it cannot lead to another place of the API: `/`, `?`, `#` and `%` are quoted.
+
+    Raises:
+        OperatorError: It is empty, `.` or `..`, which no quoting keeps from being resolved, or holds what cannot be in a name.
+    """
+    if text in {"", ".", ".."} or not text.isprintable():
+        raise OperatorError(
+            f"{one_line(repr(text), LONGEST_REQUEST_ID)} is no name or id of anything.",
+            state="no request was made with it.",
+            next_step="look where it comes from: a name in the stack's config, or an id that a provider has told.",
+        )
+    return quote(text, safe="")
+
+
+class EndlessPagesError(ValueError):
+    """A list that goes on and on."""
+
+
+def pages() -> Iterator[int]:
+    """The numbers of the pages of a list, to be counted with `next`.
+
+    Raises:
+        EndlessPagesError: There are more than any account has: the system tells of a next page for ever.
+    """
+    yield from range(1, MOST_PAGES + 1)
+    raise EndlessPagesError
+
+
+@dataclass(kw_only=True)
+class Asked:
+    """The newest call that was answered.
+
+    Attributes:
+        system: As in `ApiError`.
+        operation: As in `ApiError`.
+        status: As in `ApiError`; None where nothing was answered yet.
+        request_id: As in `ApiError`.
+    """
+
+    system: str = ""
+    operation: str = ""
+    status: int | None = None
+    request_id: str = ""
+
+
+_asked: ContextVar[Asked | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def asking() -> Iterator[Asked]:
+    """Remembers the newest call that is answered inside, in this thread."""
+    outer = _asked.get()
+    asked = Asked()
+    token = _asked.set(asked)
+    try:
+        yield asked
+    finally:
+        _asked.reset(token)
+        if outer is not None and asked.status is not None:
+            outer.__dict__.update(asked.__dict__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,12 +309,15 @@ class Api:
             ApiError: The answer was a failure, or there was none.
             RefusedError: ROTATION_HTTP_TIMEOUT is no number of seconds.
         """
+        if {".", ".."} & {*path.partition("?")[0].split("/")}:
+            # It would be resolved, and lead to another place.
+            raise ApiError(self.system, operation, status=None, reason=f"{path} is no path of it", sent=False)
         concealed = [*self.secrets, *secrets]
         patience = _patience(timeout)
 
         def attempt() -> httpx.Response:
             try:
-                response = CLIENT.request(
+                with CLIENT.stream(
                     method,
                     self.base_url + path,
                     json=json,
@@ -243,19 +325,63 @@ class Api:
                     params=parameters,
                     headers={"user-agent": _user_agent(), **self.headers, **(headers or {})},
                     timeout=patience,
-                )
+                ) as streamed:
+                    response = self._whole(streamed, operation, patience.read)
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 reason = conceal(str(error) or type(error).__name__, concealed)
-                sent = isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
+                sent = isinstance(error, httpx.RequestError) and not isinstance(error, httpx.UnsupportedProtocol)
                 # `from None`: the original carries the request with its headers.
                 raise ApiError(self.system, operation, status=None, reason=reason, sent=sent) from None
             if self.system in CONTACTS and "age" not in response.headers:  # not the app's own, nor one out of a cache
                 clock.note(response.headers.get("date"))
-            if failure := self.judge(response):
+            if failure := self._judged(response):
                 raise self._error(response, failure, operation, concealed)
+            if (asked := _asked.get()) is not None:
+                asked.system, asked.operation, asked.status = self.system, operation, response.status_code
+                asked.request_id = conceal(response.headers.get(self.request_id_header, ""), concealed)
             return response
 
         return retrying(policy)(attempt)
+
+    def _whole(self, streamed: httpx.Response, operation: str, seconds: float | None) -> httpx.Response:
+        """The answer with its body, decompressed, as long as that is neither too large nor too slow."""
+
+        def unread(reason: str) -> ApiError:
+            return ApiError(
+                self.system, operation, status=streamed.status_code, reason=f"the answer was not read: {reason}"
+            )
+
+        # One coding in another makes of a few KB more than memory holds, in one step.
+        if "," in streamed.headers.get("content-encoding", ""):
+            raise unread("it is compressed more than once")
+        end = time.monotonic() + (seconds or float("inf"))
+        body = bytearray()
+        for piece in streamed.iter_bytes():
+            body += piece
+            if len(body) > LARGEST_ANSWER:
+                raise unread(f"it is larger than {LARGEST_ANSWER // 1024**2} MiB. Is that really {self.system}?")
+            if time.monotonic() > end:  # the timeout of the connection counts from byte to byte
+                raise httpx.ReadTimeout(f"the answer did not end within {seconds:g} s")
+        told = [
+            (name, value)
+            for name, value in streamed.headers.multi_items()
+            if name not in {"content-encoding", "content-length", "transfer-encoding"}
+        ]
+        return httpx.Response(
+            streamed.status_code,
+            headers=told,
+            content=bytes(body),
+            request=streamed.request,
+            extensions={key: each for key, each in streamed.extensions.items() if key != "network_stream"},
+        )
+
+    def _judged(self, response: httpx.Response) -> Failure | None:
+        """The failure, also where its explanation has not the form that is documented."""
+        try:
+            return self.judge(response)
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            reason = "the answer is not as documented"
+            return Failure(status=response.status_code, reason=reason)
 
     def _error(
         self, response: httpx.Response, failure: Failure, operation: str, concealed: Collection[str]
@@ -274,7 +400,6 @@ class Api:
 # One client for the process: connections are reused across calls and worker threads (httpx.Client is thread-safe). Proxies of the
 # environment are honoured, redirects are not followed: no API here redirects, and a redirect would carry the token elsewhere.
 CLIENT = httpx.Client(limits=httpx.Limits(max_keepalive_connections=20, keepalive_expiry=30))
-LONGEST_REASON = 300
 
 
 @contextmanager
@@ -312,14 +437,13 @@ def _patience(named: httpx.Timeout | float | None) -> httpx.Timeout:
 
 
 def conceal(text: str, secrets: Collection[str]) -> str:
-    """The text on one line, shortened, with every secret in it replaced."""
+    """The text on one line, printable, shortened, with every secret in it replaced."""
     parts = {part for secret in secrets for part in (secret, *re.split(r"[\s,]+", secret))}
     for part in sorted(parts, key=len, reverse=True):
         # Short fragments ("FlyV1") are scheme names, not secrets.
         if len(part) > 8:  # noqa: PLR2004
             text = text.replace(part, "***")
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…"
+    return one_line(text, LONGEST_REASON)
 
 
 def _retry_after(header: str | None) -> float | None:
@@ -332,7 +456,7 @@ def _retry_after(header: str | None) -> float | None:
         pass
     try:
         date = parsedate_to_datetime(header)
-    except ValueError:
+        # A date without a zone is UTC (RFC 9110, section 5.6.7).
+        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - clock.utc_now()).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    # A date without a zone is UTC (RFC 9110, section 5.6.7).
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - clock.utc_now()).total_seconds())

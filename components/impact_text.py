@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from components.impact import Age, Departure, Effect, Impact, Restart, Revoked, change
+from components.printable import lines as lines_of
 from components.secret import LEAKED
 
 WIDTH = 76  # the engine indents what a program says by four
@@ -14,6 +15,10 @@ HEADINGS = ("SECRET", "GENERATION", "AGE", "MINT", "RESTART", "OUTAGE", "REVOKE"
 
 def render(impact: Impact) -> str:
     """The whole of it: a table with a line for every secret, then what is done for each. One line where nothing is."""
+    return lines_of(_text(impact))
+
+
+def _text(impact: Impact) -> str:
     if not impact.pending:
         return "\n".join([f"Nothing to rotate on stack {impact.stack}.", *_others(impact)])
     restarting = {name: restart for restart in impact.restarts if not restart.tenants for name in restart.secrets}

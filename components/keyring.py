@@ -7,9 +7,10 @@ consumer may hold.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
+from components.printable import one_line
 from components.secret import Family
 
 
@@ -29,13 +30,17 @@ class Issued:
     live: bool
     created_at: str = ""
 
+    def __post_init__(self) -> None:
+        # Anybody who may mint there chooses a name, and operators read it. No name of ours is changed by this.
+        object.__setattr__(self, "name", one_line(self.name))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Minted:
     """A credential at the only moment at which its provider shows the value."""
 
     credential_id: str
-    value: str
+    value: str = field(repr=False)
     created_at: str
 
 
@@ -169,6 +174,23 @@ def holders_of_another_value(*, value: str, holdings: Mapping[str, str]) -> list
     compares what each location really holds, and this says which stand in its way.
     """
     return sorted(location for location, held in holdings.items() if held != fingerprint(value))
+
+
+def flaw(value: str) -> str:
+    """What keeps every consumer from taking a value, as it reads after "it"; "" for nothing.
+
+    An environment cannot carry a NUL, no encoding a half of a surrogate pair. A blank or a line break at an end is never meant: it comes from a
+    file or a copy, and gets into a header or a URL. Line breaks inside are the business of whoever knows the kind of the value.
+    """
+    if not value:
+        return "is empty"
+    if value != value.strip():
+        return "begins or ends with a blank or a line break"
+    if any((ord(each) < 32 and each not in "\r\n\t") or ord(each) == 127 for each in value):  # noqa: PLR2004 - ASCII
+        return "holds a NUL or another control character"
+    if any(0xD800 <= ord(each) <= 0xDFFF for each in value):  # noqa: PLR2004 - surrogates
+        return "holds what is no text"
+    return ""
 
 
 def fingerprint(value: str) -> str:

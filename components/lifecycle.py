@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from components.errors import OperatorError
 from components.http import ApiError
 from components.issuer import Issuer
-from components.keyring import Credential, Issued, holders_of_another_value, sentence, turn_to
+from components.keyring import Credential, Issued, flaw, holders_of_another_value, sentence, turn_to
 from components.secret import Family
 
 POLL_SECONDS = 2.0  # between two proofs that a revoked credential is refused
@@ -81,6 +81,17 @@ def make_current(
             next_step="`pulumi up` again.",
             contact=error.contact,
         ) from error
+    if wrong := flaw(minted.value):
+        lost = (
+            "the one that was minted is held by nobody; the next run revokes it, and every old one is still alive."
+            if issuers[0].overlaps
+            else "the value before may be dead already: consumers then fail until the next run has delivered a new one."
+        )
+        raise OperatorError(
+            f"{family.secret}: the value of {name} cannot be delivered: it {wrong}.",
+            state=f"nothing was delivered; {lost}",
+            next_step="`pulumi up` again; if that says the same, where the value comes from does not give what it should.",
+        )
     current = Credential(
         generation=generation,
         credential_id=minted.credential_id,

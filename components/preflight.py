@@ -267,4 +267,7 @@ def no_access(error: ApiError, credential: OperatorCredential | None) -> Refused
             next_step=f"export {credential.variables[0]} with {credential.description}.",
             contact=error.contact,
         )
+    if error.status is not None and httpx.codes.is_success(error.status):
+        strange = "see whether its API has changed, or something else answers in its place (a proxy?); then try again."
+        return RefusedError(str(error), next_step=strange, contact=error.contact)
     return RefusedError(str(error), next_step="try again once it answers.", contact=error.contact)

@@ -126,7 +126,7 @@ class RepositorySecret(GitHubSecret):
     @property
     def secrets_path(self) -> str:
         """See `GitHubSecret`."""
-        return f"/repos/{self.full_name}/actions/secrets"
+        return f"/repos/{urllib.parse.quote(self.full_name)}/actions/secrets"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +155,9 @@ class EnvironmentSecret(GitHubSecret):
     @property
     def environment_path(self) -> str:
         """Where GitHub's REST API has the environment itself."""
-        return f"/repos/{self.full_name}/environments/{urllib.parse.quote(self.environment, safe='')}"
+        return (
+            f"/repos/{urllib.parse.quote(self.full_name)}/environments/{urllib.parse.quote(self.environment, safe='')}"
+        )
 
     @property
     def consumer(self) -> str:
@@ -186,7 +188,7 @@ class OrganizationSecret(GitHubSecret):
     @property
     def secrets_path(self) -> str:
         """See `GitHubSecret`."""
-        return f"/orgs/{self.owner}/actions/secrets"
+        return f"/orgs/{urllib.parse.quote(self.owner, safe='')}/actions/secrets"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +206,7 @@ class DependabotSecret(GitHubSecret):
     @property
     def secrets_path(self) -> str:
         """See `GitHubSecret`."""
-        return f"/repos/{self.full_name}/dependabot/secrets"
+        return f"/repos/{urllib.parse.quote(self.full_name)}/dependabot/secrets"
 
     @property
     def consumer(self) -> str:
@@ -227,7 +229,7 @@ class DependabotOrganizationSecret(OrganizationSecret):
     @property
     def secrets_path(self) -> str:
         """See `GitHubSecret`."""
-        return f"/orgs/{self.owner}/dependabot/secrets"
+        return f"/orgs/{urllib.parse.quote(self.owner, safe='')}/dependabot/secrets"
 
     @property
     def consumer(self) -> str:

@@ -108,6 +108,12 @@ def load(
         RefusedError: With every setting that is wrong.
     """
     errors: list[RefusedError] = []
+    # They get into addresses, names at providers and what people read.
+    errors.extend(
+        _wrong(key, value, "without line breaks and other characters that are not printed")
+        for key, value in {**{key: get(key) or "" for key in TEXTS}, "github:owner": owner or ""}.items()
+        if not value.isprintable()
+    )
     if not owner:
         errors.append(
             RefusedError(
@@ -244,6 +250,22 @@ NAMES = (
     "stripeTestEvent",
     "checkoutPlan",
     "checkoutHost",
+)
+TEXTS = (
+    *NAMES,
+    "repository",
+    "workflowRef",
+    "neonOrganization",
+    "neonProject",
+    "databaseProject",
+    "databaseBranch",
+    "upstashDatabase",
+    "reprovisionPath",
+    "resendDomain",
+    "stripeAccount",
+    "stripeWebhookUrl",
+    "stripeEventVersion",
+    "checkoutReturnUrl",
 )
 TIMEOUTS = {
     "healthTimeout": "health_timeout",

@@ -7,7 +7,7 @@ would verify and revoke without having rotated anything, the other would go unno
 from collections.abc import Iterable, Mapping
 
 from components.errors import RefusedError, refusals
-from components.keyring import fingerprint
+from components.keyring import fingerprint, flaw
 from components.progress import Progress
 from components.secret import Secret, Supplied
 
@@ -56,6 +56,15 @@ def values(
             # Needed once: from then on the state has it, and the config may forget it.
             if generations[name] not in so_far.fingerprints:
                 errors.append(_missing(name))
+            continue
+        # One that is delivered already works: whoever wants it mended rotates.
+        if (wrong := flaw(value)) and fingerprint(value) not in so_far.fingerprints.values():
+            errors.append(
+                RefusedError(
+                    f"The supplied value of {name} {wrong}.",
+                    next_step=f"hand it in again, without that: pulumi config set --secret --path 'supplied.{name}'   (it asks for the value)",
+                )
+            )
             continue
         if error := _mismatch(name, fingerprint(value), generations[name], so_far):
             errors.append(error)

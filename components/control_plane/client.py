@@ -6,11 +6,11 @@ Source: what the control plane's own clients and tests show. Answers may carry d
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
-from components.http import ONCE, REPEATABLE, Api, ApiError, RetryPolicy
+from components.answers import reads_answers
+from components.http import ONCE, REPEATABLE, Api, ApiError, RetryPolicy, part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class Org:
     status: str
 
 
+@reads_answers
 @dataclass(frozen=True)
 class ControlPlaneClient:
     """Calls the control plane as an administrator.
@@ -77,7 +78,7 @@ class ControlPlaneClient:
         """
         self._call(
             "POST",
-            path.replace("{slug}", quote(slug, safe="")),
+            path.replace("{slug}", part(slug)),
             operation=f"provision org {slug} anew",
             json={"confirm": slug},
             policy=ONCE,
@@ -88,7 +89,7 @@ class ControlPlaneClient:
         try:
             self._call(
                 "DELETE",
-                f"/cp/admin/tenants/{slug}",
+                f"/cp/admin/tenants/{part(slug)}",
                 operation=f"delete org {slug}",
                 json={"confirm": slug},
                 policy=RetryPolicy(attempts=6, first_wait=1),

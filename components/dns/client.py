@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import httpx
 
+from components.answers import reads_answer
 from components.http import Api, ApiError, Failure, RetryPolicy, json_body
 from components.operator_credentials import endpoint
 
@@ -24,6 +25,7 @@ STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 ESCAPE = re.compile(r"\\([0-9]{3}|.)")
 
 
+@reads_answer
 def txt_records(name: str) -> list[str]:
     """The texts of a name's TXT records. None where the name does not exist, or has no such record.
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 
+from components.answers import reads_answers
 from components.clock import utc_now
-from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolicy, failure_with, json_body
+from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolicy, failure_with, json_body, pages, part
 from components.keyring import Issued, Minted, is_live
 from components.operator_credentials import endpoint
 
@@ -110,7 +111,7 @@ class Machine:
 
 
 def _machine(body: Mapping[str, Any]) -> Machine:
-    return Machine(
+    machine = Machine(
         machine_id=body["id"],
         state=body["state"],
         instance_id=body.get("instance_id", ""),
@@ -128,6 +129,9 @@ def _machine(body: Mapping[str, Any]) -> Machine:
         events=tuple(body.get("events") or []),
         updated_at=body.get("updated_at") or "",
     )
+    # What is derived from the answer fails here if it fails at all, where that is an error of Fly's answer.
+    _ = machine.configured_at, machine.metadata, machine.has_checks
+    return machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +191,7 @@ def _graphql_failure(response: httpx.Response) -> Failure | None:
     return Failure(status=GRAPHQL_STATUSES.get(code, fallback), reason=message or code)
 
 
+@reads_answers
 @dataclass(frozen=True)
 class FlyClient:
     """Calls Fly with one token. The bases follow the variables that flyctl reads."""
@@ -224,7 +229,7 @@ class FlyClient:
             ApiError: Fly refused the token, or did not answer.
         """
         try:
-            self._machines().call("GET", f"/apps/{app}", operation=f"look up app {app}", policy=REPEATABLE)
+            self._machines().call("GET", f"/apps/{part(app)}", operation=f"look up app {app}", policy=REPEATABLE)
         except ApiError as error:
             if error.status in {403, 404}:
                 return False
@@ -235,7 +240,7 @@ class FlyClient:
         """The app's secrets by name, without their values."""
         body = (
             self._machines()
-            .call("GET", f"/apps/{app}/secrets", operation=f"list the secrets of app {app}", policy=REPEATABLE)
+            .call("GET", f"/apps/{part(app)}/secrets", operation=f"list the secrets of app {app}", policy=REPEATABLE)
             .json()
         )
         return {
@@ -255,7 +260,7 @@ class FlyClient:
             self._machines()
             .call(
                 "POST",
-                f"/apps/{app}/secrets",
+                f"/apps/{part(app)}/secrets",
                 operation=f"write the secrets {', '.join(sorted(values))} of app {app}",
                 json={"values": dict(values)},
                 policy=RetryPolicy(also=frozenset({409})),
@@ -275,7 +280,7 @@ class FlyClient:
         """The app's machines, less destroyed ones, sorted by id."""
         body = (
             self._machines()
-            .call("GET", f"/apps/{app}/machines", operation=f"list the machines of app {app}", policy=REPEATABLE)
+            .call("GET", f"/apps/{part(app)}/machines", operation=f"list the machines of app {app}", policy=REPEATABLE)
             .json()
         )
         machines = [_machine(each) for each in body]
@@ -283,7 +288,7 @@ class FlyClient:
 
     def get_machine(self, app: str, machine_id: str) -> Machine:
         """One machine."""
-        path = f"/apps/{app}/machines/{machine_id}"
+        path = f"/apps/{part(app)}/machines/{part(machine_id)}"
         return _machine(
             self._machines().call("GET", path, operation=f"read machine {machine_id}", policy=REPEATABLE).json()
         )
@@ -304,7 +309,7 @@ class FlyClient:
             self._machines()
             .call(
                 "POST",
-                f"/apps/{app}/machines/{machine_id}/lease",
+                f"/apps/{part(app)}/machines/{part(machine_id)}/lease",
                 operation=f"take the lease of machine {machine_id}",
                 parameters={"ttl": seconds},
                 json={"ttl": seconds, "description": description},
@@ -318,7 +323,7 @@ class FlyClient:
         """Keeps a lease for `seconds` more."""
         self._machines().call(
             "POST",
-            f"/apps/{app}/machines/{machine_id}/lease",
+            f"/apps/{part(app)}/machines/{part(machine_id)}/lease",
             operation=f"refresh the lease of machine {machine_id}",
             parameters={"ttl": seconds},
             headers={"fly-machine-lease-nonce": nonce},
@@ -329,7 +334,7 @@ class FlyClient:
         """Gives a lease back."""
         self._machines().call(
             "DELETE",
-            f"/apps/{app}/machines/{machine_id}/lease",
+            f"/apps/{part(app)}/machines/{part(machine_id)}/lease",
             operation=f"release the lease of machine {machine_id}",
             headers={"fly-machine-lease-nonce": nonce},
             policy=REPEATABLE,
@@ -359,7 +364,7 @@ class FlyClient:
         }
         response = self._machines().call(
             "POST",
-            f"/apps/{app}/machines/{machine.machine_id}",
+            f"/apps/{part(app)}/machines/{part(machine.machine_id)}",
             operation=f"update machine {machine.machine_id}",
             json=body,
             headers={"fly-machine-lease-nonce": nonce},
@@ -374,7 +379,7 @@ class FlyClient:
         try:
             self._machines().call(
                 "GET",
-                f"/apps/{app}/machines/{machine_id}/wait",
+                f"/apps/{part(app)}/machines/{part(machine_id)}/wait",
                 operation=f"wait for machine {machine_id}",
                 parameters={"state": "started", "timeout": max(1, min(60, seconds)), "version": instance_id},
                 policy=RetryPolicy(attempts=1),
@@ -396,7 +401,7 @@ class FlyClient:
                 self._platform()
                 .call(
                     "GET",
-                    f"/apps/{app}/logs",
+                    f"/apps/{part(app)}/logs",
                     operation=f"read the logs of app {app}",
                     parameters={"next_token": token} if token else None,
                     policy=REPEATABLE,
@@ -452,7 +457,7 @@ class FlyClient:
         """Sets a release's status: running, complete, failed or interrupted."""
         self._platform().call(
             "PATCH",
-            f"/releases/{release_id}",
+            f"/releases/{part(release_id)}",
             operation=f"mark release {release_id} as {status}",
             json={"status": status, "metadata": None},
             policy=REPEATABLE,
@@ -520,7 +525,9 @@ class FlyClient:
         fields = connection if profile == "deploy" else f"organization {{ {connection} }}"
         tokens: list[Issued] = []
         after: str | None = None
+        count = pages()
         while True:
+            next(count)
             owner = self._graphql(
                 f"query($name: String!, $after: String) {{ app(name: $name) {{ {fields} }} }}",
                 {"name": app, "after": after},

@@ -3,7 +3,6 @@
 Source: GitHub's REST API description, "Actions". The secrets themselves are written by pulumi-github.
 """
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,8 +10,9 @@ from typing import Any
 
 import httpx
 
+from components.answers import reads_answers
 from components.clock import utc_now
-from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, failure_with
+from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, failure_with, pages, part
 from components.operator_credentials import endpoint
 
 PAGE = 100
@@ -113,6 +113,7 @@ class Repository:
     of_organization: bool
 
 
+@reads_answers
 @dataclass(frozen=True)
 class GitHubClient:
     """Calls GitHub with one token.
@@ -148,7 +149,10 @@ class GitHubClient:
         """
         try:
             body = self._call(
-                "GET", f"/repos/{repository}", operation=f"read repository {repository}", policy=REPEATABLE
+                "GET",
+                f"/repos/{repository_path(repository)}",
+                operation=f"read repository {repository}",
+                policy=REPEATABLE,
             ).json()
         except ApiError as error:
             # GitHub answers 404 for "no access" as well.
@@ -175,7 +179,7 @@ class GitHubClient:
         try:
             body = self._call(
                 "GET",
-                f"{secrets_path}/{name}",
+                f"{secrets_path}/{part(name)}",
                 operation=f"read the metadata of secret {name} at {secrets_path}",
                 policy=REPEATABLE,
             ).json()
@@ -189,13 +193,13 @@ class GitHubClient:
 
     def selected_repositories(self, secrets_path: str, name: str) -> list[int]:
         """The ids of the repositories that may read an organization's secret of visibility `selected`, in order."""
-        path = f"{secrets_path}/{name}/repositories"
+        path = f"{secrets_path}/{part(name)}/repositories"
         operation = f"list the repositories that may read secret {name}"
         return sorted(int(each["id"]) for each in self._all_of(path, "repositories", operation=operation))
 
     def organization_secrets(self, repository: str) -> list[str]:
         """The names of the organization's Actions secrets that a repository (`owner/name`) may read."""
-        path = f"/repos/{repository}/actions/organization-secrets"
+        path = f"/repos/{repository_path(repository)}/actions/organization-secrets"
         return [
             str(each["name"])
             for each in self._all_of(path, "secrets", operation=f"list the organization's secrets for {repository}")
@@ -203,7 +207,7 @@ class GitHubClient:
 
     def environments(self, repository: str) -> list[str]:
         """The names of the deployment environments of a repository (`owner/name`)."""
-        path = f"/repos/{repository}/environments"
+        path = f"/repos/{repository_path(repository)}/environments"
         return [
             str(each["name"])
             for each in self._all_of(path, "environments", operation=f"list the environments of {repository}")
@@ -224,7 +228,10 @@ class GitHubClient:
         """A repository (`owner/name`); None where there is none that the token can see."""
         try:
             body = self._call(
-                "GET", f"/repos/{repository}", operation=f"read repository {repository}", policy=REPEATABLE
+                "GET",
+                f"/repos/{repository_path(repository)}",
+                operation=f"read repository {repository}",
+                policy=REPEATABLE,
             ).json()
         except ApiError as error:
             if error.status == httpx.codes.NOT_FOUND:
@@ -238,7 +245,9 @@ class GitHubClient:
 
     def _all_of(self, path: str, key: str, *, operation: str) -> list[Mapping[str, Any]]:
         found: list[Mapping[str, Any]] = []
-        for page in itertools.count(1):
+        count = pages()
+        while True:
+            page = next(count)
             parameters = {"per_page": PAGE, "page": page}
             body = self._call("GET", path, operation=operation, parameters=parameters, policy=REPEATABLE).json()
             found.extend(body[key])
@@ -248,7 +257,9 @@ class GitHubClient:
 
     def has_workflow(self, repository: str, workflow: str) -> bool:
         """Whether there is a workflow of that file name, and the token may see it."""
-        return self._may_read(f"/repos/{repository}/actions/workflows/{workflow}", what=f"workflow {workflow}")
+        return self._may_read(
+            f"/repos/{repository_path(repository)}/actions/workflows/{part(workflow)}", what=f"workflow {workflow}"
+        )
 
     def _may_read(self, path: str, *, what: str) -> bool:
         try:
@@ -265,7 +276,7 @@ class GitHubClient:
     def default_branch(self, repository: str) -> str:
         """The repository's default branch."""
         body = self._call(
-            "GET", f"/repos/{repository}", operation=f"read repository {repository}", policy=REPEATABLE
+            "GET", f"/repos/{repository_path(repository)}", operation=f"read repository {repository}", policy=REPEATABLE
         ).json()
         return str(body["default_branch"])
 
@@ -274,7 +285,7 @@ class GitHubClient:
         try:
             self._call(
                 "DELETE",
-                f"{secrets_path}/{name}",
+                f"{secrets_path}/{part(name)}",
                 operation=f"delete secret {name} at {secrets_path}",
                 policy=REPEATABLE,
             )
@@ -287,7 +298,7 @@ class GitHubClient:
 
         GitHub answers with the run since 2026-02 when asked to; GitHub Enterprise Server up to 3.20 refuses the field with 400.
         """
-        path = f"/repos/{repository}/actions/workflows/{workflow}/dispatches"
+        path = f"/repos/{repository_path(repository)}/actions/workflows/{part(workflow)}/dispatches"
         operation = f"start workflow {workflow} of {repository}"
         try:
             response = self._call(
@@ -303,14 +314,14 @@ class GitHubClient:
 
     def run(self, repository: str, run_id: int) -> WorkflowRun:
         """One run."""
-        path = f"/repos/{repository}/actions/runs/{run_id}"
+        path = f"/repos/{repository_path(repository)}/actions/runs/{run_id}"
         return _run(self._call("GET", path, operation=f"read workflow run {run_id}", policy=REPEATABLE).json())
 
     def dispatched_runs(self, repository: str, workflow: str) -> list[WorkflowRun]:
         """The newest runs of a workflow that were dispatched, newest first, one page."""
         body = self._call(
             "GET",
-            f"/repos/{repository}/actions/workflows/{workflow}/runs",
+            f"/repos/{repository_path(repository)}/actions/workflows/{part(workflow)}/runs",
             operation=f"list the runs of workflow {workflow}",
             parameters={"event": "workflow_dispatch", "per_page": PAGE},
             policy=REPEATABLE,
@@ -325,11 +336,12 @@ class GitHubClient:
         """
         runs: dict[int, WorkflowRun] = {}
         for status in ("requested", "pending", "waiting", "queued", "in_progress"):
-            page = 1
+            count = pages()
             while True:
+                page = next(count)
                 body = self._call(
                     "GET",
-                    f"/repos/{repository}/actions/runs",
+                    f"/repos/{repository_path(repository)}/actions/runs",
                     operation=f"list the unfinished runs of {repository}",
                     parameters={"status": status, "per_page": PAGE, "page": page},
                     policy=REPEATABLE,
@@ -337,5 +349,10 @@ class GitHubClient:
                 runs |= {each["id"]: _run(each) for each in body["workflow_runs"]}
                 if len(body["workflow_runs"]) < PAGE:
                     break
-                page += 1
         return sorted(runs.values(), key=lambda run: run.run_id)
+
+
+def repository_path(repository: str) -> str:
+    """`owner/name` as two parts of a path."""
+    owner, slash, name = repository.partition("/")
+    return f"{part(owner)}/{part(name)}" if slash else part(repository)

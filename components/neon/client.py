@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 
 import httpx
 
-from components.http import ONCE, REPEATABLE, Api, ApiError, RetryPolicy, failure_with
+from components.answers import reads_answers
+from components.http import ONCE, REPEATABLE, Api, ApiError, RetryPolicy, failure_with, part
 from components.keyring import Issued, Minted
 from components.operator_credentials import endpoint
 
@@ -46,6 +47,7 @@ class Branch:
     default: bool = False
 
 
+@reads_answers
 @dataclass(frozen=True)
 class NeonClient:
     """Calls Neon with one key. The base follows NEON_API_BASE_URL."""
@@ -72,7 +74,9 @@ class NeonClient:
     def can_see_project(self, project_id: str) -> bool:
         """Whether the key reaches the project."""
         try:
-            self._call("GET", f"/projects/{project_id}", operation=f"read project {project_id}", policy=REPEATABLE)
+            self._call(
+                "GET", f"/projects/{part(project_id)}", operation=f"read project {project_id}", policy=REPEATABLE
+            )
         except ApiError as error:
             if error.status in {403, 404}:
                 return False
@@ -82,7 +86,9 @@ class NeonClient:
     def branches(self, project_id: str) -> list[Branch]:
         """The branches of a project."""
         operation = f"list the branches of project {project_id}"
-        body = self._call("GET", f"/projects/{project_id}/branches", operation=operation, policy=REPEATABLE).json()
+        body = self._call(
+            "GET", f"/projects/{part(project_id)}/branches", operation=operation, policy=REPEATABLE
+        ).json()
         return [
             Branch(
                 branch_id=each["id"],
@@ -105,13 +111,13 @@ class NeonClient:
 
     def roles(self, project_id: str, branch_id: str) -> list[str]:
         """The names of a branch's roles that are not Neon's own."""
-        path = f"/projects/{project_id}/branches/{branch_id}/roles"
+        path = f"/projects/{part(project_id)}/branches/{part(branch_id)}/roles"
         body = self._call("GET", path, operation=f"list the roles of branch {branch_id}", policy=REPEATABLE).json()
         return [each["name"] for each in body["roles"] if not each.get("protected")]
 
     def create_role(self, project_id: str, branch_id: str, name: str) -> str:
         """Makes a role and returns its password, once it works. Roles made so may read and write all tables (`neon_superuser`)."""
-        path = f"/projects/{project_id}/branches/{branch_id}/roles"
+        path = f"/projects/{part(project_id)}/branches/{part(branch_id)}/roles"
         answer = self._call(
             "POST", path, operation=f"create role {name}", json={"role": {"name": name}}, policy=WHEN_LOCKED
         )
@@ -119,7 +125,7 @@ class NeonClient:
 
     def reset_role_password(self, project_id: str, branch_id: str, name: str) -> str:
         """Gives a role a new password and returns it, once it works and the old one does not. May be repeated: the last one counts."""
-        path = f"/projects/{project_id}/branches/{branch_id}/roles/{name}/reset_password"
+        path = f"/projects/{part(project_id)}/branches/{part(branch_id)}/roles/{part(name)}/reset_password"
         answer = self._call("POST", path, operation=f"reset the password of role {name}", policy=WHEN_LOCKED)
         return self._password(project_id, answer)
 
@@ -135,7 +141,7 @@ class NeonClient:
         Raises:
             ApiError: It failed, or did not end within `OPERATION_TIMEOUT`.
         """
-        path = f"/projects/{project_id}/operations/{operation_id}"
+        path = f"/projects/{part(project_id)}/operations/{part(operation_id)}"
         deadline = time.monotonic() + OPERATION_TIMEOUT
         while True:
             answer = self._call("GET", path, operation=f"look at operation {operation_id}", policy=REPEATABLE).json()
@@ -150,7 +156,7 @@ class NeonClient:
     def connection_uri(self, project_id: str, *, branch: str, database: str, role: str, pooled: bool) -> str:
         """How to connect as a role. Carries a password: secret."""
         parameters = {"branch_id": branch, "database_name": database, "role_name": role, "pooled": str(pooled).lower()}
-        path = f"/projects/{project_id}/connection_uri?{urlencode(parameters)}"
+        path = f"/projects/{part(project_id)}/connection_uri?{urlencode(parameters)}"
         return str(self._call("GET", path, operation=f"read how role {role} connects", policy=REPEATABLE).json()["uri"])
 
     # Keys. `organization_id` "" means personal keys.
@@ -187,7 +193,10 @@ class NeonClient:
         """Revokes a key, at once and for good. One that is gone already (404) is as good."""
         try:
             self._call(
-                "DELETE", f"{keys_path(organization_id)}/{key_id}", operation=f"revoke key {key_id}", policy=REPEATABLE
+                "DELETE",
+                f"{keys_path(organization_id)}/{part(key_id)}",
+                operation=f"revoke key {key_id}",
+                policy=REPEATABLE,
             )
         except ApiError as error:
             if error.status != httpx.codes.NOT_FOUND:
@@ -196,4 +205,4 @@ class NeonClient:
 
 def keys_path(organization_id: str) -> str:
     """Where the keys of an organization are, "" for the operator's own."""
-    return f"/organizations/{organization_id}/api_keys" if organization_id else "/api_keys"
+    return f"/organizations/{part(organization_id)}/api_keys" if organization_id else "/api_keys"

@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolicy, json_body
+from components.answers import reads_answers
+from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolicy, json_body, pages, part
 from components.keyring import Issued, Minted
 from components.operator_credentials import endpoint
 
@@ -113,6 +114,7 @@ def _domain(body: dict[str, Any]) -> Domain:
     )
 
 
+@reads_answers
 @dataclass(frozen=True)
 class ResendClient:
     """Calls Resend with one key. The base follows RESEND_API_URL, as Resend's own SDKs do."""
@@ -141,7 +143,9 @@ class ResendClient:
     def _pages(self, path: str, *, operation: str) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
         parameters: dict[str, str | int] = {"limit": PAGE}
+        count = pages()
         while True:
+            next(count)
             body = self._call("GET", path, operation=operation, parameters=parameters, policy=REPEATABLE).json()
             items.extend(body["data"])
             if not body.get("has_more") or not body["data"]:
@@ -177,7 +181,7 @@ class ResendClient:
 
     def domain(self, domain_id: str) -> Domain:
         """A domain with its DNS records."""
-        path = f"/domains/{domain_id}"
+        path = f"/domains/{part(domain_id)}"
         return _domain(self._call("GET", path, operation=f"read domain {domain_id}", policy=REPEATABLE).json())
 
     def emails_since(self, moment: datetime) -> list[Email]:
@@ -221,7 +225,7 @@ class ResendClient:
     def delete_key(self, key_id: str) -> None:
         """Deletes a key, at once. One that is gone already (404) is as good."""
         try:
-            self._call("DELETE", f"/api-keys/{key_id}", operation=f"delete key {key_id}", policy=REPEATABLE)
+            self._call("DELETE", f"/api-keys/{part(key_id)}", operation=f"delete key {key_id}", policy=REPEATABLE)
         except ApiError as error:
             if error.status != httpx.codes.NOT_FOUND:
                 raise

@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 
 import httpx
 
-from components.http import REPEATABLE, Api, ApiError, Failure, RetryPolicy, json_body
+from components.answers import reads_answers
+from components.http import REPEATABLE, Api, ApiError, Failure, RetryPolicy, json_body, pages, part
 from components.keyring import Minted
 from components.operator_credentials import endpoint
 
@@ -80,6 +81,7 @@ class WebhookEndpoint:
         return datetime.fromtimestamp(self.created, UTC).isoformat()
 
 
+@reads_answers
 @dataclass(frozen=True)
 class StripeClient:
     """Calls Stripe with one key. The base follows STRIPE_API_BASE_URL. All methods raise `ApiError`."""
@@ -161,7 +163,9 @@ class StripeClient:
         """All of them, the newest first."""
         items: list[dict[str, Any]] = []
         parameters: dict[str, str | int] = {"limit": PAGE}
+        count = pages()
         while True:
+            next(count)
             body = self._call(
                 "GET", "/v1/webhook_endpoints", operation="list the webhook endpoints", parameters=parameters
             ).json()
@@ -206,7 +210,9 @@ class StripeClient:
         """Deletes an endpoint, and with it whatever Stripe has still to send there. One that is gone already (404) is as good."""
         try:
             self._call(
-                "DELETE", f"/v1/webhook_endpoints/{endpoint_id}", operation=f"delete webhook endpoint {endpoint_id}"
+                "DELETE",
+                f"/v1/webhook_endpoints/{part(endpoint_id)}",
+                operation=f"delete webhook endpoint {endpoint_id}",
             )
         except ApiError as error:
             if error.status != httpx.codes.NOT_FOUND:

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 import httpx
 
-from components.http import ONCE, REPEATABLE, Api, Failure, RetryPolicy, json_body
+from components.answers import reads_answers
+from components.http import ONCE, REPEATABLE, Api, Failure, RetryPolicy, json_body, part
 from components.operator_credentials import endpoint
 
 SYSTEM = "Upstash"
@@ -68,6 +69,7 @@ def _database(body: Mapping[str, Any]) -> Database:
     )
 
 
+@reads_answers
 @dataclass(frozen=True, kw_only=True)
 class UpstashClient:
     """Calls the management API as one account. The base follows UPSTASH_API_URL.
@@ -93,7 +95,7 @@ class UpstashClient:
 
     def database(self, database_id: str) -> Database:
         """One database, with its credentials unless Upstash hides them. Raises ApiError 404 where the account has none of that id."""
-        path = f"/redis/database/{quote(database_id, safe='')}"
+        path = f"/redis/database/{part(database_id)}"
         return self._call("GET", path, operation=f"read database {database_id}", policy=REPEATABLE)
 
     def reset_password(self, database_id: str) -> Database:
@@ -101,5 +103,5 @@ class UpstashClient:
 
         Not repeatable: each call makes yet another password. The answer may lack it.
         """
-        path = f"/redis/reset-password/{quote(database_id, safe='')}"
+        path = f"/redis/reset-password/{part(database_id)}"
         return self._call("POST", path, operation=f"reset the password of database {database_id}", policy=ONCE)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from components.answers import reads_answers
 from components.http import REPEATABLE, Api
 from components.operator_credentials import endpoint
 from components.upstash.client import SYSTEM, failure_of
@@ -44,6 +45,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+@reads_answers
 @dataclass(frozen=True, kw_only=True)
 class AccessControl:
     """Manages the users of one database. Every command may be repeated.

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 
 from components.operator_credentials import ALL, UPSTASH_EMAIL
 from tests.engine.stage import KEY, NEON, RESEND, SECRET, SENDER, WEBHOOK, Stage, json_of
-from tools.workspace import STACK, workspace
+from tools.workspace import CHECKOUT, STACK, workspace
 
 PREFIXES = ("fm2_", "napi_", "re_", "sk_live_", "whsec_")
 GENERATED = "SESSION_KEY"
@@ -84,6 +87,7 @@ def test_no_value_appears_anywhere(whole_map: Stage) -> None:
         printed.append(whole_map.must("stack", "export", "--stack", STACK))
         printed.append(json.dumps(whole_map.outputs()))
         printed.append(whole_map.must("stack", "history", "--stack", STACK))
+        printed += _tools(whole_map)
     finally:
         processes.stop()
 
@@ -103,13 +107,43 @@ def test_no_value_appears_anywhere(whole_map: Stage) -> None:
     assert any("components.verification" in line for line in processes.command_lines), (
         "checks were seen in the process list"
     )
-    assert any(name.endswith(f"{STACK}.json") for name in haystacks), "the state was searched"
+    for kept in (f"{STACK}.json", f"{STACK}.json.bak"):
+        assert any(name.endswith(kept) for name in haystacks), f"{kept} was searched"
+    for folder in ("/backups/", "/history/"):
+        assert any(folder in name for name in haystacks), f"{folder} was searched"
     for place, text in haystacks.items():
         for value in values:
             assert value not in text, f"a value is in plaintext in {place}"
         # Its own sandbox keeps the mails, whose senders are no secret there.
         if not place.startswith(str(whole_map.sandbox_directory / "world.sqlite")):
             assert not any(sender in text for sender in SENDERS), f"a sender is in plaintext in {place}"
+
+
+def _tools(stage: Stage) -> list[str]:
+    """What the report and the audit say, and the impact that an operator had written to a file."""
+    shutil.copytree(CHECKOUT / "tools", stage.program_directory / "tools", ignore=shutil.ignore_patterns("engine"))
+    page = stage.directory / "report.html"
+    printed = [page, stage.directory / "impact.json"]
+    said: list[str] = []
+    for argv in (
+        [sys.executable, "-m", "tools.report", "--stack", STACK, "--output", str(page)],
+        [".venv/bin/python", "-m", "tools.audit", "--stack", STACK, "--json", "--strict"],
+        [".venv/bin/python", "-m", "tools.audit", "--stack", STACK, "--strict"],
+    ):
+        ended = subprocess.run(
+            argv,
+            cwd=CHECKOUT if "tools.report" in argv else stage.program_directory,
+            env=dict(stage.environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode in {0, 1}, ended.stdout
+        said.append(ended.stdout)
+    assert f'"{SECRET}"' in said[1], "the audit has looked"
+    assert SECRET in page.read_text()
+    return [*said, *(each.read_text() for each in printed)]
 
 
 def _list_everything(stage: Stage) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -269,6 +270,12 @@ def test_nothing_listens_beyond_loopback(fresh: Sandbox) -> None:
     connections = [c for p in (server, *children(server)) for c in p.net_connections()]
     listening = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
     assert listening == {"127.0.0.1"}
+    ports = {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}
+    urls = [value for value in fresh.environment.values() if value.startswith(("http://", "https://"))]
+    assert {urlsplit(url).hostname for url in urls} == {"127.0.0.1"}
+    assert {urlsplit(url).port for url in urls} <= ports, "every API"
+    databases = {urlsplit(fresh.secret_value(name)).port for name in ("DATABASE_URL", "TENANT_REDIS_URL")}
+    assert databases <= ports, "PostgreSQL and Redis, too"
 
 
 def test_no_value_lies_in_the_folder_or_in_a_command_line(fresh: Sandbox) -> None:

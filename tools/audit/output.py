@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.impact import Age
+from components.printable import lines, one_line
 from tools.audit.findings import CLEAN, FOUND, NOT_AUDITED, Audit, Finding, Kind, Looked, NotAudited
 
 WIDTH = 80
@@ -14,7 +15,7 @@ def text(audit: Audit | NotAudited) -> str:
     """An audit for people: one line where there is nothing, else a table and every finding."""
     if isinstance(audit, NotAudited):
         said = f"error: {f'stack {audit.stack}: ' if audit.stack else ''}{audit.what}"
-        return f"{said}\n  State: {audit.state}\n  Next:  {audit.next_step}"
+        return lines(f"{said}\n  State: {audit.state}\n  Next:  {audit.next_step}")
     if not audit.findings:
         return f"Stack {audit.stack}: nothing found ({_counted(audit)})."
     parts = [f"Stack {audit.stack}: {_number(len(audit.findings), 'finding')} ({_counted(audit)}).", _table(audit)]
@@ -161,7 +162,7 @@ def _finding(finding: Finding) -> str:
     lines = [f"{finding.kind}: {finding.secret or 'the stack'}"]
     for label, said in (("where", finding.where), ("what", finding.what), ("next", finding.next_step)):
         lines += textwrap.wrap(
-            _printable(said),
+            one_line(said),
             WIDTH,
             initial_indent=f"  {label:<5}  ",
             subsequent_indent=" " * 9,
@@ -169,8 +170,3 @@ def _finding(finding: Finding) -> str:
             break_on_hyphens=False,
         )
     return "\n".join(lines)
-
-
-def _printable(said: str) -> str:
-    """In one line, and without what would move a terminal's cursor: names at providers are chosen by anybody."""
-    return "".join(each if each.isprintable() else "?" for each in " ".join(said.split()))

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from components.github.client import PAGE, GitHubClient
-from components.http import ONCE, REPEATABLE, ApiError
+from components.answers import reads_answers
+from components.github.client import PAGE, GitHubClient, repository_path
+from components.http import ONCE, REPEATABLE, ApiError, pages
 
 BOT = "github-actions[bot]"
 LABEL = "rotation"
 LABEL_COLOR = "d93f0b"
 
 
+@reads_answers
 @dataclass(frozen=True)
 class Conversation(GitHubClient):
     """Comments and issues of one token's account. What others wrote is left alone, even where it has our marker."""
@@ -42,12 +44,12 @@ class Conversation(GitHubClient):
             ApiError: GitHub refused, or did not answer.
         """
         account = self.account()
-        path = f"/repos/{repository}/issues/{number}/comments"
+        path = f"/repos/{repository_path(repository)}/issues/{number}/comments"
         for found in self._pages(path, operation=f"read the comments on pull request {number}"):
             if _is_ours(found, account, marker):
                 self._call(
                     "PATCH",
-                    f"/repos/{repository}/issues/comments/{found['id']}",
+                    f"/repos/{repository_path(repository)}/issues/comments/{int(found['id'])}",
                     operation=f"change the comment on pull request {number}",
                     json={"body": body},
                     policy=REPEATABLE,
@@ -62,7 +64,7 @@ class Conversation(GitHubClient):
             self._label(repository)
             self._call(
                 "POST",
-                f"/repos/{repository}/issues",
+                f"/repos/{repository_path(repository)}/issues",
                 operation="open an issue",
                 json={"title": title, "body": body, "labels": [LABEL]},
                 policy=ONCE,
@@ -76,7 +78,7 @@ class Conversation(GitHubClient):
         for issue in self._issues(repository, marker):
             self._call(
                 "POST",
-                f"/repos/{repository}/issues/{issue['number']}/comments",
+                f"/repos/{repository_path(repository)}/issues/{int(issue['number'])}/comments",
                 operation=f"comment on issue {issue['number']}",
                 json={"body": comment},
                 policy=ONCE,
@@ -84,7 +86,7 @@ class Conversation(GitHubClient):
             self._change(repository, issue["number"], {"state": "closed", "state_reason": "completed"})
 
     def _change(self, repository: str, number: int, change: dict[str, str]) -> None:
-        path = f"/repos/{repository}/issues/{number}"
+        path = f"/repos/{repository_path(repository)}/issues/{number}"
         self._call("PATCH", path, operation=f"change issue {number}", json=change, policy=REPEATABLE)
 
     def _issues(self, repository: str, marker: str) -> list[dict[str, Any]]:
@@ -92,7 +94,9 @@ class Conversation(GitHubClient):
         account = self.account()
         # All of them: a label can be taken off by anybody who triages, and then there would be a second issue.
         found = self._pages(
-            f"/repos/{repository}/issues", operation=f"list the open issues of {repository}", state="open"
+            f"/repos/{repository_path(repository)}/issues",
+            operation=f"list the open issues of {repository}",
+            state="open",
         )
         # Pull requests are in the list as well.
         ours = [each for each in found if "pull_request" not in each and _is_ours(each, account, marker)]
@@ -102,7 +106,7 @@ class Conversation(GitHubClient):
         try:
             self._call(
                 "POST",
-                f"/repos/{repository}/labels",
+                f"/repos/{repository_path(repository)}/labels",
                 operation=f"make the label {LABEL}",
                 json={"name": LABEL, "color": LABEL_COLOR, "description": "Found by the nightly check"},
                 policy=ONCE,
@@ -112,8 +116,9 @@ class Conversation(GitHubClient):
                 raise
 
     def _pages(self, path: str, *, operation: str, **parameters: str) -> Iterator[dict[str, Any]]:
-        page = 1
+        count = pages()
         while True:
+            page = next(count)
             found = self._call(
                 "GET",
                 path,
@@ -124,7 +129,6 @@ class Conversation(GitHubClient):
             yield from found
             if len(found) < PAGE:
                 return
-            page += 1
 
 
 def _is_ours(found: dict[str, Any], account: str, marker: str) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from components.printable import lines
 from tools.ci.engine import Impact, Outcome
 
 LONGEST_TEXT = 28_000  # characters; GitHub takes 65,536 for a whole comment, and a comment has two texts at most
@@ -23,7 +24,11 @@ class Finding:
 
 
 def fenced(text: str) -> str:
-    """The text in a code block that nothing in it can end: the fence is longer than any run of backticks in it."""
+    """The text in a code block that nothing in it can end: the fence is longer than any run of backticks in it.
+
+    Without what is not printed: a character that reorders text would make a comment read otherwise than what was said.
+    """
+    text = lines(text)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{shortened(text)}\n{fence}"
