@@ -19,6 +19,7 @@ def circumstances() -> str:
         ["git", "describe", "--always", "--dirty"],  # noqa: S607
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
         check=False,
     ).stdout.strip()
