@@ -195,7 +195,7 @@ def flaw(value: str) -> str:
 
 def fingerprint(value: str) -> str:
     """SHA-256 of a value, in hex: tells two values apart without carrying either."""
-    return hashlib.sha256(value.encode()).hexdigest()
+    return hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()
 
 
 def is_live(*, revoked_at: str | None, expires_at: str | None, now: datetime) -> bool:

@@ -20,6 +20,7 @@ from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolic
 from .wire import Clock, Wire, body_of, reply
 
 TOKEN = "operator-token-0123456789"
+CLIENT_OF_THE_PROCESS = http.CLIENT  # the fixture `wire` puts another one in its place
 API = Api(
     system="Fly",
     base_url="https://api.test",
@@ -323,8 +324,7 @@ def test_a_token_in_the_status_line_or_in_a_request_id_is_concealed(
 
 
 def test_the_client_of_the_process_follows_no_redirects_and_gives_up_in_the_end() -> None:
-    source = httpx.Client()
-    assert source.follow_redirects is False
+    assert CLIENT_OF_THE_PROCESS.follow_redirects is False
     assert http.TIMEOUT.connect is not None
     assert http.TIMEOUT.read is not None
     assert http.TIMEOUT.read > 60, "Fly's wait call answers after up to 60 s"

@@ -911,3 +911,23 @@ def test_a_revocation_that_is_held_does_not_promise_what_the_mint_has_ended() ->
             revoke(issuer, held)
         assert "has ended the value before" in failed.value.state
         assert "both values work" not in failed.value.state
+
+
+@pytest.mark.parametrize("value", ["", "canary-value\n", "canary\x00value"], ids=repr)
+def test_a_minted_value_that_no_consumer_could_take_is_delivered_to_nobody(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    issuer = FakeIssuer()
+    current, keyring = make_current([issuer], FAMILY, 1, keyring=None)
+    mint = issuer.mint
+    with monkeypatch.context() as broken:
+        broken.setattr(issuer, "mint", lambda name: replace(mint(name), value=value))
+        with pytest.raises(OperatorError, match="cannot be delivered") as failed:
+            make_current([issuer], FAMILY, 2, keyring=keyring)
+    assert "canary" not in str(failed.value) + repr(failed.value)
+    assert "every old one is still alive" in failed.value.state
+    assert current.credential_id in issuer.alive
+    minted, _ = make_current([issuer], FAMILY, 2, keyring=keyring)
+    assert issuer.alive.keys() == {current.credential_id, minted.credential_id}, (
+        "the next run has revoked the one that was lost"
+    )

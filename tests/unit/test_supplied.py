@@ -329,3 +329,14 @@ Operator.TestCase.settings = settings(
     max_examples=100, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestOperator = Operator.TestCase
+
+
+@pytest.mark.parametrize("wrong", [f"{A}\n", f" {A}", f"{A}\x00{B}", f"{A}\ud800"], ids=repr)
+def test_a_value_that_no_consumer_could_take_is_refused_without_being_shown(wrong: str) -> None:
+    refused = refusal({"HANDED": wrong})
+    assert "The supplied value of HANDED" in refused.happened
+    assert "supplied.HANDED" in refused.next_step
+
+
+def test_one_that_is_delivered_already_is_left() -> None:
+    assert values({"HANDED": f"{A}\n"}, {"HANDED": 1}, known(1, 1, g1=f"{A}\n")) == {"HANDED": f"{A}\n"}
