@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tools.bench import fleet, leaked, rotation, written
+from tools.bench import fleet, growth, leaked, rotation, written
 from tools.bench.rotation import Figures, Parameters
 
 
@@ -47,7 +47,55 @@ def _parser() -> argparse.ArgumentParser:
     found.add_argument("--stacks", type=int, default=100, help="stacks of the largest fleet (default 100)")
     found.add_argument("--parallel", type=int, default=4, help="engines at once (default 4)")
     found.add_argument("--failing", type=int, default=3, help="stacks of the largest fleet that fail (default 3)")
+    found = commands.add_parser("growth", help="more secrets in one stack, and more machines of tenants")
+    found.set_defaults(run=_growth)
+    found.add_argument("--secrets", type=int, nargs="*", default=[10, 50, 100], help="of a stack (default 10 50 100)")
+    found.add_argument("--tenants", type=int, nargs="*", default=[10, 100, 1000], help="default 10 100 1000")
     return parser
+
+
+def _growth(options: argparse.Namespace, console: Console, directory: Path) -> int:
+    console.print(f"{written.circumstances()}, a sandbox of its own for each line, machines boot at once")
+    table = Table(
+        "secrets",
+        "resources",
+        "up",
+        "floor",
+        "ratio",
+        "preview",
+        "of the floor",
+        "engine",
+        "Python",
+        "state",
+        "requests",
+    )
+    for count, each in growth.secrets(directory, options.secrets, console.print).items():
+        ours, floor = each.preview
+        table.add_row(
+            str(count),
+            str(each.resources),
+            f"{each.up:.1f} s",
+            f"{each.floor:.1f} s",
+            f"{each.up / each.floor:.2f}",
+            f"{ours:.1f} s",
+            f"{ours / floor:.2f}",
+            *(f"{memory / 1e6:.0f} MB" for memory in each.memory),
+            f"{each.state / 1e6:.2f} MB",
+            str(each.requests),
+        )
+    console.print(table)
+    table = Table("tenants", "up", "their machines", "a machine", "engine", "Python", "requests")
+    for count, ran in growth.tenants(directory, options.tenants, console.print).items():
+        table.add_row(
+            str(count),
+            f"{ran.up:.1f} s",
+            f"{ran.rollout:.1f} s",
+            f"{ran.rollout / count * 1000:.0f} ms",
+            *(f"{memory / 1e6:.0f} MB" for memory in ran.memory),
+            str(ran.requests),
+        )
+    console.print(table)
+    return 0
 
 
 def _leaked(options: argparse.Namespace, console: Console, directory: Path) -> int:

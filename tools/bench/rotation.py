@@ -1,7 +1,6 @@
 """One, five and all secrets rotated by `pulumi up`, beside the engine's floor and beside the runbook done by a script, on one sandbox."""
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -13,11 +12,11 @@ from statistics import median
 from typing import Any
 
 from tools.bench.critical_path import Chain, critical_path, restarts
+from tools.bench.floors import floor_of, resources_of, turn
 from tools.bench.runbook import SECRETS
 from tools.workspace import CHECKOUT, STACK, FailedError, Workspace, exports, workspace
 
 APP, TENANT_APP = "molecule-cp", "molecule-tenant"
-FLOOR = Path(__file__).parent / "floor"
 SIZES: Mapping[str, tuple[str, ...]] = {
     "one": ("FLY_API_TOKEN",),
     "five": ("FLY_API_TOKEN", "NEON_API_KEY", "DATABASE_URL", "RESEND_API_KEY", "STRIPE_WEBHOOK_SECRET"),
@@ -125,10 +124,10 @@ def measure(directory: Path, parameters: Parameters) -> Figures:
         stage.must("config", "rm", "--stack", STACK, "rotations")
         _bump(bench, SECRETS)
         _succeed(stage)
-        floor = _floor(bench)
+        floor = floor_of(stage, _turns(bench, SECRETS), tenants=1, repositories=1)
         _succeed(floor)
-        resources = _resources(stage)
-        if (found := _resources(floor)) != resources:
+        resources = resources_of(stage)
+        if (found := resources_of(floor)) != resources:
             raise FailedError(f"the stack has {resources} resources, and the floor's program {found}")
         preview = _previews(stage, floor)
         measured = {size: _rotate(bench, floor, secrets) for size, secrets in SIZES.items()}
@@ -155,7 +154,7 @@ def measure(directory: Path, parameters: Parameters) -> Figures:
 def _rotate(bench: _Bench, floor: Workspace, secrets: Sequence[str]) -> tuple[float, float, Chain, int, int]:
     stage = bench.stage
     _bump(bench, secrets)
-    _turn(bench, floor, secrets)
+    turn(floor, _turns(bench, secrets))
     floored = _timed(floor)
     mark = _last_request(stage)
     seconds = _timed(stage)
@@ -218,26 +217,11 @@ def _supplied(bench: _Bench, name: str, number: int) -> str:
     return ""
 
 
-def _floor(bench: _Bench) -> Workspace:
-    """The program that does nothing, beside the real one."""
-    directory = bench.stage.directory / "floor"
-    program = directory / "program"
-    shutil.copytree(FLOOR, program)
-    (program / ".venv").symlink_to(CHECKOUT / ".venv")
-    floor = Workspace(directory=directory, environment=bench.stage.environment)
-    floor.must("stack", "init", STACK)
-    for key, value in (("apps", 1), ("tenants", 1), ("repositories", 1)):
-        floor.configure(f"floor:{key}", str(value))
-    _turn(bench, floor, SECRETS)
-    return floor
-
-
-def _turn(bench: _Bench, floor: Workspace, secrets: Iterable[str]) -> None:
-    """Changes the chains of these secrets."""
+def _turns(bench: _Bench, secrets: Iterable[str]) -> list[int]:
+    """Those of all secrets, of which these change."""
     for name in secrets:
         bench.turns[name] = bench.turns.get(name, 0) + 1
-    turns = [("--plaintext", f"floor:turns[{index}]={bench.turns[name]}") for index, name in enumerate(SECRETS)]
-    floor.must("config", "set-all", "--stack", STACK, "--path", *(word for pair in turns for word in pair))
+    return [bench.turns[name] for name in SECRETS]
 
 
 def _previews(stage: Workspace, floor: Workspace) -> tuple[float, float]:
@@ -262,11 +246,6 @@ def _succeed(stage: Workspace) -> None:
     result = stage.up()
     if result.status != 0:
         raise FailedError(result.output)
-
-
-def _resources(stage: Workspace) -> int:
-    exported = json.loads(stage.must("stack", "export", "--stack", STACK))
-    return sum(1 for each in exported["deployment"]["resources"] if not each["type"].startswith("pulumi:providers:"))
 
 
 def _requests(stage: Workspace, after: int) -> list[dict[str, Any]]:

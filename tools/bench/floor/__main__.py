@@ -1,16 +1,19 @@
 """As many resources as a stack of the program has, in the same order, which do nothing: what is left is the engine.
 
-Config: `turns`, a number for each secret, whose change changes its chain; `apps`, `tenants` and `repositories`: how many there are of each.
+Config: `turns`, a number for each secret, whose change changes its chain; `tenants` and `repositories`: how many there are of each;
+`generated` and `probed`: whether Pulumi generates the values, and whether there are probes.
 """
 
 import pulumi
 import pulumi_command as command
+import pulumi_random as random
 from nothing import Nothing
 
 config = pulumi.Config()
 turns: list[int] = config.require_object("turns")
-apps, tenants = config.require_int("apps"), config.require_int("tenants")
+tenants = config.require_int("tenants")
 repositories = config.require_int("repositories")
+generated, probed = config.get_bool("generated") or False, config.get_bool("probed") is not False
 
 root = pulumi.ComponentResource("floor:index:Rotation", "floor")
 child = pulumi.ResourceOptions(parent=root)
@@ -26,20 +29,24 @@ def check(name: str, turn: int, options: pulumi.ResourceOptions) -> command.loca
     return command.local.Command(name, create="true", triggers=[turn], opts=options)
 
 
-credentials = [Nothing(f"credential-{number}", str(turn), child) for number, turn in enumerate(turns)]
-probes = [
-    check(f"probe-{number}", turn, after(credential))
-    for number, (turn, credential) in enumerate(zip(turns, credentials, strict=True))
-]
-delivered: list[pulumi.Resource] = []
-for number in range(apps):
-    held = [index for index in range(len(turns)) if index % apps == number]
-    turn = ",".join(str(turns[index]) for index in held)
-    delivered.append(Nothing(f"app-{number}", turn, after(*(probes[index] for index in held))))
-held_by_tenants = [Nothing(f"tenants-{number}", str(sum(turns)), after(*delivered)) for number in range(tenants)]
+def credential(number: int, turn: int) -> pulumi.Resource:
+    """One value, and a probe of it."""
+    options = child
+    if generated:
+        options = after(
+            random.RandomBytes(f"generated-{number}", length=32, keepers={"generation": str(turn)}, opts=child)
+        )
+    minted = Nothing(f"credential-{number}", str(turn), options)
+    return check(f"probe-{number}", turn, after(minted)) if probed else minted
+
+
+credentials = [credential(number, turn) for number, turn in enumerate(turns)]
+app = Nothing("app", ",".join(map(str, turns)), after(*credentials))
+held_by_tenants = [Nothing(f"tenants-{number}", str(sum(turns)), after(app)) for number in range(tenants)]
 for number, turn in enumerate(turns):
-    locations = [delivered[number % apps]]
+    locations: list[pulumi.Resource] = [app]
     if number < repositories:
         locations.append(Nothing(f"repository-{number}", str(turn), after(*locations)))
     verification = check(f"verification-{number}", turn, after(*locations, *held_by_tenants[: number == 0]))
     Nothing(f"revocation-{number}", str(turn), after(verification))
+pulumi.ComponentResource("floor:index:Protection", "floor-protection", opts=pulumi.ResourceOptions(depends_on=[root]))
