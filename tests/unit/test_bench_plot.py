@@ -1,6 +1,6 @@
 """The plot of the benchmarks: XML that is well-formed, with bars in proportion."""
 
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree as ET
 
 from tools.bench.plot import Bar, bars
 
@@ -13,7 +13,7 @@ def test_bars_are_as_long_as_what_they_show_and_names_cannot_break_out() -> None
         {"one <b>": [Bar(label='"x"', parts={"path": 30.0, "floor": 10.0}), Bar(label="up", parts={"up": 80.0})]},
         unit="s",
     )
-    root = ElementTree.fromstring(drawn)  # noqa: S314 - our own
+    root = ET.fromstring(drawn)  # noqa: S314 - our own
     widths = {
         title.text: float(each.attrib["width"])
         for each in root.iter(f"{SVG}rect")
