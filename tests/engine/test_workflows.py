@@ -88,7 +88,7 @@ def test_preview_up_and_nightly(stage: Stage, runner: Runner) -> None:
     printed = [runner.succeeds("rotation-preview")]
     (comment,) = conversations(stage)[0]["comments"]
     assert f"stack `{STACK}`" in comment
-    assert "8 to create" in comment
+    assert "9 to create" in comment
     assert "0123456789abcdef" in comment
     assert to_providers(stage.writes()) == writes
 

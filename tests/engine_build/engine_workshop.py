@@ -64,6 +64,12 @@ def is_running(pid: int) -> bool:
     return bool(answer.stdout.strip()) and not answer.stdout.startswith("Z")
 
 
+def _hear_signals() -> None:
+    """Whoever runs the tests in the background ignores these, and children inherit that."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
+
+
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait for something that takes a moment.
 
@@ -140,6 +146,7 @@ class Workshop:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hear_signals,
         )
         self._processes.append(process)
         return process
