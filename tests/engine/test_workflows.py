@@ -98,7 +98,7 @@ def test_preview_up_and_nightly(stage: Stage, runner: Runner) -> None:
 
     printed.append(runner.succeeds("rotation-preview"))
     (comment,) = conversations(stage)[0]["comments"]
-    assert "8 unchanged" in comment, "the one comment, with what is true now"
+    assert "9 unchanged" in comment, "the one comment, with what is true now"
 
     stage.write_fly_secret(SECRET, "FlyV1 fm2_by_hand")
     writes = to_providers(stage.writes())
