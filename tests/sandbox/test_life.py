@@ -45,11 +45,14 @@ def of_folder(sandbox: Sandbox) -> list[psutil.Process]:
     return found
 
 
-def without_connections(world: dict[str, Any]) -> dict[str, Any]:
-    """Tenants connect to Redis when they boot, in their own time."""
+def without_boots(world: dict[str, Any]) -> dict[str, Any]:
+    """Tenants connect to Redis when they boot, in their own time, and that is when machines become healthy."""
     world = copy.deepcopy(world)
     for user in world["upstash"]["databases"][0]["users"]:
         del user["connections"]
+    for app in world["fly"]["apps"].values():
+        for machine in app["machines"]:
+            del machine["healthy_since"]
     return world
 
 
@@ -70,20 +73,20 @@ def test_stop_leaves_the_state_and_start_resumes_it(fresh: Sandbox) -> None:
     )
     fresh.quickly("set", "boot_time=0.1")
     environment = dict(fresh.environment)
-    booted = {m["id"]: m for m in fresh.inspect()["fly"]["apps"]["molecule-cp"]["machines"]}
+    booted = {m["id"]: m for m in without_boots(fresh.inspect())["fly"]["apps"]["molecule-cp"]["machines"]}
     fresh.secrets(STAGED="only", FLY_API_TOKEN="staged-but-not-deployed")
     before = fresh.inspect()
     fresh.stop()
     assert of_folder(fresh) == []
-    assert without_connections(fresh.inspect()) == without_connections(before), "inspect works on the stopped sandbox"
+    assert without_boots(fresh.inspect()) == without_boots(before), "inspect works on the stopped sandbox"
     again = run("stop", "--dir", str(fresh.directory))
     assert (again.returncode, "No sandbox runs" in again.stdout) == (0, True)
 
     fresh.start()
     assert fresh.environment == environment
     after = fresh.inspect()
-    assert without_connections(without_requests(after)) == without_connections(without_requests(before))
-    for machine in after["fly"]["apps"]["molecule-cp"]["machines"]:
+    assert without_boots(without_requests(after)) == without_boots(without_requests(before))
+    for machine in without_boots(after)["fly"]["apps"]["molecule-cp"]["machines"]:
         assert "STAGED" not in machine["env_sha256"]
         assert machine == booted[machine["id"]]
     assert fresh.fly("GET", "/v1/tokens/current", authorization=token["tokenHeader"]).status_code == 200
@@ -336,7 +339,7 @@ def test_a_detached_start_that_fails_leaves_nothing_behind(
     arguments = ["start", "--dir", str(fresh.directory), "--detach"]
     started: list[psutil.Process] = []
 
-    def fail(_directory: Path, process: subprocess.Popen[bytes] | None) -> list[str]:
+    def fail(_directory: Path, process: subprocess.Popen[bytes] | None, _patience: float) -> list[str]:
         assert process is not None
         until(lambda: len(children(psutil.Process(process.pid))) >= 4, what="the server has children of its own")
         started.extend([psutil.Process(process.pid), *children(psutil.Process(process.pid))])

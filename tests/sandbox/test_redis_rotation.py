@@ -273,7 +273,7 @@ def test_the_hand_made_password_is_ended_when_it_is_asked_for(sandbox: Sandbox) 
 def test_a_password_that_lives_on_is_found_out(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     current, keyring = turn(sandbox, 1, None)
     monkeypatch.setattr(UpstashClient, "reset_password", lambda client, database: client.database(database))
-    with pytest.raises(OperatorError, match="still accepted"):
+    with pytest.raises(OperatorError, match="still listed as alive"):
         revoke(sandbox, current, keyring, DEFAULT)
 
 
