@@ -19,6 +19,7 @@ import httpx
 
 from components.answers import reads_answer
 from components.http import Api, ApiError, RetryPolicy, part
+from components.operator_credentials import endpoint
 from components.printable import one_line
 
 SYSTEM = "PyPI"
@@ -55,7 +56,7 @@ def advisories(name: str, version: str) -> list[Advisory]:
     Raises:
         ApiError: It did not answer, or not as PyPI does; 404 where it has no such release.
     """
-    api = Api(system=SYSTEM, base_url=URL, headers={"accept": "application/json"})
+    api = Api(system=SYSTEM, base_url=endpoint("PYPI_URL", URL), headers={"accept": "application/json"})
     answer: Mapping[str, Any] = api.call(
         "GET",
         f"/pypi/{part(name)}/{part(version)}/json",

@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -13,16 +15,32 @@ from tests.engine.stage import APP, REPOSITORY, SECRET, Stage
 from tools.workspace import CHECKOUT, STACK, Result
 
 
+class PyPI(BaseHTTPRequestHandler):
+    """Knows every release, and no vulnerability of any."""
+
+    def do_GET(self) -> None:
+        """Whatever is asked."""
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(b'{"vulnerabilities": []}')
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
 class Runner:
     """Runs the last step of a workflow's working job as GitHub's runner does, with what the workflow gives it.
 
     Args:
         stage: Where the secrets of the workflow come from. Those that it does not have are empty, as at GitHub.
         pull_request: Its number.
+        pypi: Where advisories are asked for.
     """
 
-    def __init__(self, stage: Stage, pull_request: int) -> None:
+    def __init__(self, stage: Stage, pull_request: int, pypi: str) -> None:
         self.stage = stage
+        self._pypi = pypi
         self.summary = stage.directory / "summary.md"
         self._pull_request = pull_request
         # A clone has the tools beside the program.
@@ -41,6 +59,7 @@ class Runner:
             "GITHUB_ACTIONS": "true",
             "GITHUB_REPOSITORY": REPOSITORY,
             "GITHUB_RUN_ID": "77",
+            "PYPI_URL": self._pypi,
             "GITHUB_STEP_SUMMARY": str(self.summary),
         }
         environment = self.stage.environment
@@ -76,11 +95,20 @@ def to_providers(writes: dict[str, int]) -> dict[str, int]:
 
 
 @pytest.fixture
-def runner(stage: Stage) -> Runner:
+def pypi() -> Iterator[str]:
+    """The URL of a PyPI on loopback."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), PyPI) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def runner(stage: Stage, pypi: str) -> Runner:
     """Of a repository in which pull request 1 is open."""
     with stage.github() as api:
         opened = api.post(f"/repos/{REPOSITORY}/issues", json={"title": "Bump FLY_API_TOKEN"}).raise_for_status().json()
-    return Runner(stage, opened["number"])
+    return Runner(stage, opened["number"], pypi)
 
 
 def test_preview_up_and_nightly(stage: Stage, runner: Runner) -> None:
