@@ -9,18 +9,15 @@ A stack that has its providers to itself (`ownProviders`, such as that of a loca
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import yaml  # comes with pulumi
 
 from components import secret_map
 from components import settings as configuration
 from components.errors import RefusedError, refusals
 from components.secret import Issuer, Secret
 from components.settings import Settings
+from components.stack_files import Project, files, read_config
 
-PROJECT_FILE = "Pulumi.yaml"
 OWN_PROVIDERS = "ownProviders"
 OBJECTS: Mapping[str, str] = {
     "oldValueExpiresAt": "old_values",
@@ -35,25 +32,6 @@ SHARED: Mapping[str, tuple[str, ...]] = {
     "upstash-redis-user": ("database", "user"),
 }
 """Of issuers whose credentials are not told apart by name alone: settings that say whose password is changed."""
-
-_Loader = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # libyaml's is ten times as fast, and there may be a hundred files
-
-
-@dataclass(frozen=True, kw_only=True)
-class Project:
-    """What `Pulumi.yaml` says.
-
-    Attributes:
-        name: The prefix of the program's config keys.
-        folder: Where the stacks' files are.
-        defaults: Of every config key that has one.
-    """
-
-    name: str
-    folder: Path
-    defaults: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,31 +49,6 @@ class Neighbour:
     rotated: tuple[str, ...]
 
 
-def project(root: Path) -> Project:
-    """What the project's file says.
-
-    Args:
-        root: The folder of `Pulumi.yaml`.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is not what the engine takes for one.
-    """
-    document = _yaml(root / PROJECT_FILE)
-    declared = document.get("config") or {}
-    return Project(
-        name=str(document.get("name", "")),
-        folder=root / str(document.get("stackConfigDir", "")),
-        defaults={key: each["default"] for key, each in declared.items() if "default" in each},
-    )
-
-
-def files(folder: Path) -> dict[str, Path]:
-    """The files of all stacks, by stack."""
-    found = {path.name.removeprefix("Pulumi.").removesuffix(".yaml"): path for path in folder.glob("Pulumi.*.yaml")}
-    return dict(sorted(found.items()))
-
-
 def read(of: Project, *, stack: str) -> tuple[list[Neighbour], list[str]]:
     """The stacks beside this one, and the names of files that are none: nothing is known of what those claim.
 
@@ -109,37 +62,13 @@ def read(of: Project, *, stack: str) -> tuple[list[Neighbour], list[str]]:
         if name == stack:
             continue
         try:
-            neighbour = neighbour_of(of, name, path)
+            neighbour = of_config(of, name, read_config(path))
         except (OSError, ValueError, RefusedError):
             unreadable.append(path.name)
         else:
             if neighbour is not None:
                 found.append(neighbour)
     return found, unreadable
-
-
-def neighbour_of(of: Project, stack: str, path: Path) -> Neighbour | None:
-    """The stack of a file; None for one that has its providers to itself, or rotates nothing.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is no stack's config.
-        RefusedError: Settings in it are wrong.
-    """
-    return of_config(of, stack, read_config(path))
-
-
-def read_config(path: Path) -> Mapping[str, Any]:
-    """What a stack's file says under `config`.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is no stack's config.
-    """
-    config = _yaml(path).get("config") or {}
-    if not isinstance(config, Mapping):
-        raise ValueError(path.name)  # noqa: TRY004 - part of what the file says
-    return config
 
 
 def of_config(of: Project, stack: str, config: Mapping[str, Any]) -> Neighbour | None:
@@ -149,19 +78,27 @@ def of_config(of: Project, stack: str, config: Mapping[str, Any]) -> Neighbour |
         ValueError: It is no config.
         RefusedError: Settings in it are wrong.
     """
-    own = {key.removeprefix(f"{of.name}:"): each for key, each in config.items() if key.startswith(f"{of.name}:")}
-    values = {**of.defaults, **own}
+    values = of.values(config)
     rotated = values.get("rotations")
     if not isinstance(rotated, Mapping):
         raise ValueError(stack)  # noqa: TRY004
     if values.get(OWN_PROVIDERS) in {True, "true"} or not rotated:
         return None
-    settings = configuration.load(
+    return Neighbour(stack=stack, settings=settings_of(of, config), rotated=tuple(map(str, rotated)))
+
+
+def settings_of(of: Project, config: Mapping[str, Any]) -> Settings:
+    """The settings of a stack, as the program would have them.
+
+    Raises:
+        RefusedError: Some are wrong.
+    """
+    values = of.values(config)
+    return configuration.load(
         lambda key: _text(values.get(key)),
         owner=_text(config.get("github:owner")),
         **{argument: values.get(key) for key, argument in OBJECTS.items()},
     )
-    return Neighbour(stack=stack, settings=settings, rotated=tuple(map(str, rotated)))
 
 
 def assert_apart(secrets: Iterable[Secret], neighbours: Iterable[Neighbour], *, settings: Settings) -> None:
@@ -240,13 +177,3 @@ def _text(value: object) -> str | None:
     if value is None or isinstance(value, Mapping):  # encrypted: nothing that names a place is
         return None
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(path.name) from error
-    if not isinstance(document, dict):
-        raise ValueError(path.name)  # noqa: TRY004
-    return document

@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml  # comes with pulumi
-
+from components import stack_files
 from components.errors import RefusedError, refusals
 from components.program_version import ProgramVersion
 from components.secret import LEAKED, Secret
@@ -139,11 +138,9 @@ def predecessor(root: Path, stack: str) -> str:
         stack: The other stack.
     """
     try:
-        project: Any = yaml.safe_load((root / "Pulumi.yaml").read_text(encoding="utf-8"))
-        file = root / str(project.get("stackConfigDir") or ".") / f"Pulumi.{stack}.yaml"
-        config: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-        named = config["config"][f"{project['name']}:after"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        project = stack_files.project(root)
+        named = stack_files.read_config(project.file(stack)).get(project.full("after"))
+    except (OSError, ValueError):
         return ""  # nothing to compare with; the engine says what is wrong with a file of its own
     return named if isinstance(named, str) else ""
 

@@ -21,6 +21,7 @@ from components import (
     operator_credentials,
     own_state,
     preflight,
+    stack_files,
     staging,
 )
 from components import settings as configuration
@@ -293,10 +294,10 @@ def _assert_apart(settings: Settings, rotated: list[Secret]) -> None:
     if pulumi.Config().get_bool(neighbours.OWN_PROVIDERS):
         return
     try:
-        project = neighbours.project(PROGRAM)
+        project = stack_files.project(PROGRAM)
     except (OSError, ValueError) as error:
         pulumi.log.warn(
-            f"Whether another stack delivers to the same places is not known: {type(error).__name__} at {neighbours.PROJECT_FILE}."
+            f"Whether another stack delivers to the same places is not known: {type(error).__name__} at {stack_files.PROJECT_FILE}."
         )
         return
     beside, unreadable = neighbours.read(project, stack=pulumi.get_stack())

@@ -17,10 +17,11 @@ from typing import Any
 
 import yaml  # comes with pulumi
 
-from components import neighbours, secret_map
+from components import neighbours, secret_map, stack_files
 from components.errors import OperatorError, RefusedError
-from components.neighbours import Neighbour, Project
+from components.neighbours import Neighbour
 from components.secret import Secret
+from components.stack_files import Project
 from tools.workspace import CHECKOUT
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
@@ -155,8 +156,8 @@ def _add(checkout: Path, name: str, like: str, options: Sequence[str]) -> None:
             next_step="choose another name.",
         )
     try:
-        project = neighbours.project(checkout)
-        stacks = neighbours.files(project.folder)
+        project = stack_files.project(checkout)
+        stacks = stack_files.files(project.folder)
         if name in stacks:
             raise RefusedError(
                 f"There is a stack {name} already: {stacks[name]}.",
@@ -167,9 +168,9 @@ def _add(checkout: Path, name: str, like: str, options: Sequence[str]) -> None:
             raise RefusedError(
                 f"There is no stack {like} to be a model. There are: {known}.", next_step="name one: --like STACK."
             )
-        made = derive(neighbours.read_config(stacks[like]), prefix=project.name, like=like, name=name)
+        made = derive(stack_files.read_config(stacks[like]), prefix=project.name, like=like, name=name)
         check(project, made, name=name)
-        file = project.folder / f"Pulumi.{name}.yaml"
+        file = project.file(name)
         file.write_text(text_of(made, like=like, name=name))
     except (OSError, ValueError) as error:
         raise RefusedError(

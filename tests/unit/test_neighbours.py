@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components import neighbours, secret_map
+from components import neighbours, secret_map, stack_files
 from components.errors import RefusedError
 from components.neighbours import Neighbour
 from components.secret import Check, FlySecret, Random, Secret
@@ -55,12 +55,12 @@ class Stacks:
 
     def read(self, *, stack: str) -> tuple[list[Neighbour], list[str]]:
         """The stacks beside one, and the files that are none."""
-        return neighbours.read(neighbours.project(self.folder), stack=stack)
+        return neighbours.read(stack_files.project(self.folder), stack=stack)
 
     def settings(self, stack: str) -> Settings:
         """Of a stack, as its neighbours read them."""
-        project = neighbours.project(self.folder)
-        found = neighbours.neighbour_of(project, stack, project.folder / f"Pulumi.{stack}.yaml")
+        project = stack_files.project(self.folder)
+        found = neighbours.of_config(project, stack, stack_files.read_config(project.file(stack)))
         assert found is not None
         return found.settings
 
@@ -186,4 +186,4 @@ def test_settings_that_are_wrong_are_such_a_file(stacks: Stacks) -> None:
 
 def test_other_files_in_the_folder_are_none(stacks: Stacks) -> None:
     (stacks.folder / "stacks" / "notes.yaml").write_text("- hello")
-    assert list(neighbours.files(stacks.folder / "stacks")) == ["production", "staging"]
+    assert list(stack_files.files(stacks.folder / "stacks")) == ["production", "staging"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components import neighbours
+from components import neighbours, stack_files
 from tools import new_stack
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +84,7 @@ def test_two_new_ones_and_those_before_are_apart(checkout: Path, engine: Path) -
     assert new_stack.main(["qa"], checkout) == 0
     assert new_stack.main(["demo", "--like", "qa"], checkout) == 0
     assert len(asked(engine)) == 2
-    beside, unreadable = neighbours.read(neighbours.project(checkout), stack="production")
+    beside, unreadable = neighbours.read(stack_files.project(checkout), stack="production")
     assert unreadable == []
     assert len({each.settings.app for each in beside}) == 3
 

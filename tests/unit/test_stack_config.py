@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components import neighbours, operator_credentials, secret_map
+from components import neighbours, operator_credentials, secret_map, stack_files
 from components import settings as configuration
 from components.encryption.reencryption import KEY_BEFORE
 from components.secret import Secret
@@ -16,7 +16,7 @@ from components.settings import Settings
 from sandbox import environments
 
 ROOT = Path(__file__).parents[2]
-PROJECT = neighbours.project(ROOT)
+PROJECT = stack_files.project(ROOT)
 DECLARED: Mapping[str, Any] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
 TYPES = {"string": str, "integer": int, "boolean": bool, "object": dict, "array": list}
 ENVIRONMENTS = ("staging", "production")
@@ -32,13 +32,7 @@ def config_of(stack: str) -> dict[str, Any]:
 
 
 def settings_of(stack: str) -> Settings:
-    config = config_of(stack)
-    values = {**PROJECT.defaults, **{key.partition(":")[2]: value for key, value in config.items()}}
-    return configuration.load(
-        lambda key: str(values[key]).lower() if isinstance(values.get(key), bool) else str(values.get(key, "")),
-        owner=config["github:owner"],
-        **{argument: values.get(key) for key, argument in neighbours.OBJECTS.items()},
-    )
+    return neighbours.settings_of(PROJECT, config_of(stack))
 
 
 def secrets_of(settings: Settings) -> dict[str, Secret]:

@@ -13,14 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import httpx
-import yaml
 from nacl.public import PublicKey, SealedBox
 
-from components import operator_credentials, secret_map
-from components import settings as configuration
+from components import neighbours, operator_credentials, secret_map, stack_files
 from components.fly.client import FlyClient
 from components.fly.rollout import Rollout, RolloutPolicy
 from components.issuers import ISSUERS, Context
@@ -43,7 +40,6 @@ SECRETS: Mapping[str, Callable[[Settings], Secret]] = {
     "STRIPE_WEBHOOK_SECRET": secret_map.stripe_webhook_secret,
     "TENANT_REDIS_URL": secret_map.tenant_redis_url,
 }
-PROJECT = "molecule-secrets"
 
 
 def main() -> int:
@@ -127,19 +123,9 @@ def _put(location: GitHubSecret, name: str, value: str) -> None:
 
 
 def _settings(stack: Path) -> Settings:
-    """The settings of a stack, read as the engine would."""
-    project = yaml.safe_load((stack.parent.parent / "Pulumi.yaml").read_text())
-    config = yaml.safe_load(stack.read_text())["config"]
-    given = {key.partition(":")[2]: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
-    defaults = {key: described.get("default") for key, described in project["config"].items()}
-
-    def get(key: str) -> str | None:
-        value: Any = given.get(key, defaults.get(key))
-        return None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-    return configuration.load(
-        get, owner=config["github:owner"], old_values={}, compromised={}, reasons={}, max_age_days={}
-    )
+    """The settings of a stack."""
+    project = stack_files.project(stack.parent.parent)
+    return neighbours.settings_of(project, stack_files.read_config(stack))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml  # comes with pulumi
-
 from components.errors import RefusedError, refusals
+from components.stack_files import PREFIX, SUFFIX, files, read_config
 
-CONFIG_FOLDER, PREFIX, SUFFIX = "stacks", "Pulumi.", ".yaml"
+CONFIG_FOLDER = "stacks"
 AFTER = "molecule-secrets:after"
 
 
@@ -59,11 +58,12 @@ def described(checkout: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     errors: list[RefusedError] = []
-    for file in sorted((checkout / CONFIG_FOLDER).glob(f"{PREFIX}*{SUFFIX}")):
-        name = file.name.removeprefix(PREFIX).removesuffix(SUFFIX)
+    for name, file in files(checkout / CONFIG_FOLDER).items():
         try:
-            after = _after(file)
-        except (OSError, ValueError, TypeError, yaml.YAMLError):
+            after = read_config(file, may_be_empty=True).get(AFTER, "")
+        except (OSError, ValueError):
+            after = None
+        if not isinstance(after, str):
             errors.append(
                 RefusedError(
                     f"{CONFIG_FOLDER}/{file.name} cannot be read as the config of a stack, with a name under `after` if at all.",
@@ -75,14 +75,6 @@ def described(checkout: Path) -> dict[str, str]:
     if errors:
         raise refusals(errors)
     return found
-
-
-def _after(file: Path) -> str:
-    document = yaml.safe_load(file.read_text())
-    after = ((document or {}).get("config") or {}).get(AFTER, "")
-    if not isinstance(after, str):
-        raise TypeError
-    return after
 
 
 def select(patterns: Sequence[str], *, described: Collection[str], deployed: Collection[str]) -> Selection:
