@@ -13,7 +13,7 @@ from components.github.client import GitHubClient
 from components.http import ApiError
 from components.issuer import Issuer
 from components.keyring import Credential, Issued, sentence
-from components.lifecycle import POLL_SECONDS, once_each, prove_death, still_accepted
+from components.lifecycle import POLL_SECONDS, as_issued, not_listed, once_each, prove_death, still_accepted
 from components.secret import Family
 
 
@@ -74,9 +74,58 @@ def holding(machines: Iterable[Machine], variable: str, known: Collection[Creden
     ]
 
 
-def condemned(issued: Iterable[Issued], family: Family) -> tuple[Issued, ...]:
-    """The live credentials of a family. Nothing else of its provider is ever touched."""
-    return sentence(verified_id="", listed=issued, family=family, also=()).condemned
+@dataclass(frozen=True, kw_only=True)
+class Doomed:
+    """A family at its providers.
+
+    Attributes:
+        condemned: Its live credentials.
+        dead: Those that are over.
+        revokers: Who can revoke which, by id. The others only their provider can end.
+    """
+
+    condemned: tuple[Issued, ...]
+    dead: tuple[Issued, ...]
+    revokers: Mapping[str, Issuer]
+
+    @property
+    def ended(self) -> tuple[Issued, ...]:
+        """Those that are revoked."""
+        return tuple(each for each in self.condemned if each.credential_id in self.revokers)
+
+    @property
+    def left(self) -> tuple[Issued, ...]:
+        """Those that only their provider can end."""
+        return tuple(each for each in self.condemned if each.credential_id not in self.revokers)
+
+    def still_accepted(self, issuers: Iterable[Issuer], known: Iterable[Credential]) -> set[str]:
+        """The ids of what is left and not known to be refused. Raises ApiError where an answer proves neither."""
+        ids = {each.credential_id for each in self.left}
+        tellers = [each for each in known if each.credential_id in ids and each.value]
+        unknown = ids - {each.credential_id for each in tellers}
+        return still_accepted([issuer for issuer in issuers if not issuer.revokes], tellers) | unknown
+
+
+def doomed(issuers: Sequence[Issuer], family: Family, known: Sequence[Credential]) -> Doomed:
+    """Asks for a family. Nothing else of its provider is ever touched. Raises ApiError.
+
+    Args:
+        issuers: Who mints, first; then whoever minted before.
+        family: Which.
+        known: What the stack knows of it: a list may lag.
+    """
+    listed = [(issuer, each) for issuer in issuers for each in issuer.issued()]
+    everything = once_each(each for _, each in listed)
+    found = sentence(verified_id="", listed=everything, family=family, also=())
+    revokers = {each.credential_id: issuer for issuer, each in reversed(listed) if issuer.revokes}
+    revoking = [issuer for issuer in issuers if issuer.revokes]
+    missing = not_listed(revoking, everything, known) if revoking else []
+    late = tuple(as_issued(each, live=True) for each, refused in missing if not refused)
+    return Doomed(
+        condemned=(*found.condemned, *late),
+        dead=(*found.dead, *(as_issued(each, live=False) for each, refused in missing if refused)),
+        revokers={**revokers, **{each.credential_id: revoking[0] for each in late}},
+    )
 
 
 def decommission(
@@ -174,33 +223,25 @@ def _await_runs(
 
 
 def _revoke(issuers: Sequence[Issuer], order: Order, sleep: Callable[[float], None]) -> Outcome:
-    listed = [(issuer, each) for issuer in issuers for each in issuer.issued()]
-    everything = once_each(each for _, each in listed)
-    doomed = sentence(verified_id="", listed=everything, family=order.family, also=())
-    revoker = {each.credential_id: issuer for issuer, each in reversed(listed) if issuer.revokes}
-    ended = [each for each in doomed.condemned if each.credential_id in revoker]
-    for each in ended:
-        revoker[each.credential_id].revoke(each.credential_id)
+    found = doomed(issuers, order.family, order.known)
+    for each in found.ended:
+        found.revokers[each.credential_id].revoke(each.credential_id)
     known_ids = {each.credential_id for each in order.known}
     # By a run whose proof failed.
-    died_before = [each for each in doomed.dead if each.credential_id in known_ids]
+    died_before = [each for each in found.dead if each.credential_id in known_ids]
     revoking = [issuer for issuer in issuers if issuer.revokes]
     if revoking:
         prove_death(
             revoking,
-            (*ended, *doomed.dead),
+            (*found.ended, *found.dead),
             family=order.family,
             known=order.known,
             timeout=order.proof_timeout,
             state="it is unset everywhere, so nobody holds it any more.",
             sleep=sleep,
         )
-    left = [each for each in doomed.condemned if each.credential_id not in revoker]
-    left_ids = {each.credential_id for each in left}
-    tellers = [each for each in order.known if each.credential_id in left_ids and each.value]
-    unknown = left_ids - {each.credential_id for each in tellers}
-    alive = still_accepted([issuer for issuer in issuers if not issuer.revokes], tellers) | unknown
+    alive = found.still_accepted(issuers, order.known)
     return Outcome(
-        revoked=(*ended, *died_before, *(each for each in left if each.credential_id not in alive)),
-        alive=tuple(each for each in left if each.credential_id in alive),
+        revoked=(*found.ended, *died_before, *(each for each in found.left if each.credential_id not in alive)),
+        alive=tuple(each for each in found.left if each.credential_id in alive),
     )

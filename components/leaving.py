@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from components import announcement, operator_credentials, preflight
 from components.announcement import NOTHING, Announcement, Request
-from components.decommission import condemned, holding
+from components.decommission import doomed, holding
 from components.errors import RefusedError, refusals
 from components.fly.client import FlyClient, Machine
 from components.github import access
@@ -15,7 +15,6 @@ from components.impact import Departure, Revoked
 from components.issuer import Issuer
 from components.issuers import ISSUERS, ConfigLookup, Context
 from components.keyring import fingerprint
-from components.lifecycle import once_each, still_accepted
 from components.progress import Decommissioned, Progress, State
 from components.secret import LEAKED, Family, Secret
 from components.settings import STAGED, Settings
@@ -277,39 +276,29 @@ def _ended(leaver: Leaver, config: ConfigLookup, *, waits: bool) -> Departure:
     if secret is None or family is None:
         raise AssertionError(leaver.name)
     issuers = leaver.build_issuers(config)
-    listed = [(issuer, each) for issuer in issuers for each in issuer.issued()]
-    alive = condemned(once_each(each for _, each in listed), family)
-    if not alive and not leaver.progress.current:
+    found = doomed(issuers, family, leaver.progress.keyring)
+    if not found.condemned and not leaver.progress.current:
         raise RefusedError(
             f"`decommission` lists {leaver.name}, but the stack knows nothing of it, and no credential of its family is alive: whatever stands "
             "at its locations is somebody else's.",
             next_step=f"take {leaver.name} off `decommission`; unset it by hand if nobody needs it (`fly secrets unset {leaver.name}`).",
         )
     apps = [each for each in secret.fly if each.app not in leaver.unset]
-    endings = []
-    ended: set[str] = set()
-    for issuer in issuers:
-        theirs = [each.credential_id for lister, each in listed if lister is issuer and each in alive]
-        theirs = [each for each in theirs if each not in ended]
-        if issuer.revokes and theirs:
-            ended |= {*theirs}
-            endings.append(issuer.announce_revocation(theirs))
-    left = {each.credential_id for each in alive} - ended
-    tellers = [each for each in leaver.progress.keyring if each.credential_id in left and each.value]
-    accepted = still_accepted([issuer for issuer in issuers if not issuer.revokes], tellers)
-    accepted |= left - {each.credential_id for each in tellers}
-    ending = announcement.together(endings)
+    by_issuer = [
+        (issuer, [each.credential_id for each in found.ended if found.revokers[each.credential_id] is issuer])
+        for issuer in issuers
+    ]
+    ending = announcement.together([issuer.announce_revocation(theirs) for issuer, theirs in by_issuer if theirs])
+    accepted = found.still_accepted(issuers, leaver.progress.keyring)
     return Departure(
         secret=leaver.name,
         decommissioned=True,
         locations=(*(str(each) for each in apps), *(str(each) for each in secret.repositories)),
         apps=tuple(each.app for each in apps),
-        credentials=tuple(
-            Revoked(credential_id=each.credential_id, name=each.name) for each in alive if each.credential_id in ended
-        ),
+        credentials=tuple(Revoked(credential_id=each.credential_id, name=each.name) for each in found.ended),
         remaining=tuple(
             Revoked(credential_id=each.credential_id, name=each.name)
-            for each in alive
+            for each in found.left
             if each.credential_id in accepted
         ),
         ending=ending.words,

@@ -44,8 +44,8 @@ def make_current(
         if issuers[0].revokes:
             # Whoever is dropped from the keyring because the list lags would later be taken for an orphan, while consumers hold it.
             listed += [
-                _as_issued(each, live=True)
-                for each, refused in _not_listed(issuers, listed, keyring or ())
+                as_issued(each, live=True)
+                for each, refused in not_listed(issuers, listed, keyring or ())
                 if refused is False or (refused is None and each.generation >= keep_from)
             ]
         turn = turn_to(generation, keyring=keyring, listed=listed, family=family)
@@ -195,17 +195,17 @@ def revoke_all_but(
         if issuers[0].revokes:
             revoking = [issuer for issuer in issuers if issuer.revokes]
             others = [each for each in order.known if each.credential_id != order.verified.credential_id]
-            missing = _not_listed(revoking, everything, others)
+            missing = not_listed(revoking, everything, others)
             condemned = (
                 *(each for each in doomed.condemned if each.credential_id in can_revoke),
                 # Abandoned as soon as it was minted, and not listed yet; or revoked by a run that could not prove it.
                 *(
-                    _as_issued(each, live=True)
+                    as_issued(each, live=True)
                     for each, refused in missing
                     if refused is False or (refused is None and each.generation > order.verified.generation)
                 ),
             )
-            dead = (*doomed.dead, *(_as_issued(each, live=False) for each, refused in missing if refused))
+            dead = (*doomed.dead, *(as_issued(each, live=False) for each, refused in missing if refused))
             for issued in condemned:
                 issuers[0].revoke(issued.credential_id)
             prove_death(
@@ -266,7 +266,7 @@ def once_each(issued: Iterable[Issued]) -> list[Issued]:
     return list({each.credential_id: each for each in issued}.values())
 
 
-def _not_listed(
+def not_listed(
     issuers: Sequence[Issuer], listed: Iterable[Issued], known: Iterable[Credential]
 ) -> list[tuple[Credential, bool | None]]:
     """Of the credentials that the stack knows, those that are not listed at all, each with whether its value is refused.
@@ -277,7 +277,8 @@ def _not_listed(
     return [(each, _is_refused(issuers, each.value)) for each in known if each.value and each.credential_id not in seen]
 
 
-def _as_issued(credential: Credential, *, live: bool) -> Issued:
+def as_issued(credential: Credential, *, live: bool) -> Issued:
+    """A credential as its provider would list it."""
     return Issued(
         credential_id=credential.credential_id, name=credential.name, live=live, created_at=credential.created_at
     )

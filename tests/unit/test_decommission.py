@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components import decommission as module
-from components.decommission import Order, Outcome, Tenants, condemned, decommission, holding
+from components.decommission import Order, Outcome, Tenants, decommission, doomed, holding
 from components.errors import OperatorError
 from components.fly.client import FlyClient, Machine
 from components.github.client import GitHubClient, WorkflowRun
@@ -235,6 +235,23 @@ def test_what_an_issuer_of_before_has_minted_dies_too() -> None:
     assert (issuer.revoked, before.revoked) == (["t2"], ["t1"])
 
 
+def test_what_is_not_listed_yet_dies_too() -> None:
+    issuer = seeded(1, 2)
+    issuer.stale = [each for each in issuer.issued() if each.credential_id != "t2"]
+    outcome = end(issuer, order(known=known(2, 1)))
+    assert {each.name for each in outcome.revoked} == {name(1), name(2)}
+    assert sorted(issuer.alive) == ["hand", "longer"]
+    assert issuer.calls.index("revoke t2") < issuer.calls.index("try t2", issuer.calls.index("revoke t2")), "with proof"
+
+
+def test_where_no_value_can_be_tried_what_is_not_listed_is_revoked_as_well() -> None:
+    issuer = seeded(1, 2)
+    issuer.stale = [each for each in issuer.issued() if each.credential_id == "hand"]
+    issuer.cannot_be_asked = True
+    end(issuer, order(known=known(2, 1)))
+    assert sorted(issuer.alive) == ["hand", "longer"]
+
+
 def test_a_provider_that_revokes_lazily_is_waited_for() -> None:
     issuer = seeded(1)
     issuer.still_accepted = 5
@@ -267,4 +284,4 @@ def test_whatever_call_fails_the_next_run_finishes(at: int, acted: bool, status:
 
 def test_condemned_is_the_family_alone() -> None:
     issuer = seeded(1, dead=[2])
-    assert [each.credential_id for each in condemned(issuer.issued(), FAMILY)] == ["t1"]
+    assert [each.credential_id for each in doomed([issuer], FAMILY, ()).condemned] == ["t1"]

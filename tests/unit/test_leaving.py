@@ -200,6 +200,14 @@ def test_what_is_named_is_unset_and_revoked(issuer: FakeIssuer, wire: Wire) -> N
     assert issuer.revoked == []
 
 
+def test_what_is_not_listed_yet_is_announced_as_well(issuer: FakeIssuer) -> None:
+    issuer.seed("t1", f"{NAME}1")
+    issuer.stale = []
+    (departure,) = look(one(progress(1))).departures
+    assert departure.ending == ("ends t1",)
+    assert [each.credential_id for each in departure.credentials] == ["t1"]
+
+
 def test_after_a_leak_no_run_is_waited_for(issuer: FakeIssuer) -> None:
     issuer.seed("t1", f"{NAME}1")
     (departure,) = look(one(progress(1)), reasons={"TOKEN": "leaked"}).departures
