@@ -41,13 +41,8 @@ def make_current(
     try:
         listed = _all_issued(issuers)
         shown = {each.credential_id for each in listed}
-        if issuers[0].revokes:
-            # Whoever is dropped from the keyring because the list lags would later be taken for an orphan, while consumers hold it.
-            listed += [
-                as_issued(each, live=True)
-                for each, refused in not_listed(issuers, listed, keyring or ())
-                if refused is False or (refused is None and each.generation >= keep_from)
-            ]
+        # Whoever is dropped from the keyring because the list lags would later be taken for an orphan, while consumers hold it.
+        listed += alive_but_not_listed(issuers, listed, keyring or (), keep_from=keep_from)
         turn = turn_to(generation, keyring=keyring, listed=listed, family=family)
         if turn.reuse is not None and _may_be_reused(issuers, turn.reuse, listed=turn.reuse.credential_id in shown):
             return turn.reuse, [turn.reuse, *turn.keep]
@@ -275,6 +270,26 @@ def not_listed(
     """
     seen = {each.credential_id for each in listed}
     return [(each, _is_refused(issuers, each.value)) for each in known if each.value and each.credential_id not in seen]
+
+
+def alive_but_not_listed(
+    issuers: Sequence[Issuer], listed: Iterable[Issued], known: Iterable[Credential], *, keep_from: int
+) -> list[Issued]:
+    """Of the credentials that the stack knows, those that live although no list shows them yet. Raises ApiError.
+
+    Args:
+        issuers: Who mints, first; then whoever minted before.
+        listed: What they list.
+        known: The keyring.
+        keep_from: Earlier generations are over. Counts where a value cannot be tried.
+    """
+    if not issuers[0].revokes:
+        return []
+    return [
+        as_issued(each, live=True)
+        for each, refused in not_listed(issuers, listed, known)
+        if refused is False or (refused is None and each.generation >= keep_from)
+    ]
 
 
 def as_issued(credential: Credential, *, live: bool) -> Issued:

@@ -22,6 +22,7 @@ from components.impact import Finding
 from components.issuer import Issuer
 from components.issuers import ISSUERS, ConfigLookup, Context
 from components.keyring import Issued
+from components.lifecycle import alive_but_not_listed
 from components.operator_credentials import OperatorCredential, endpoint
 from components.progress import Progress
 from components.secret import Secret
@@ -162,8 +163,10 @@ def _issuer(candidate: Candidate, config: ConfigLookup, findings: Findings) -> l
         return obstacles
     issued = tuple(issuer.issued())
     findings.warnings.extend(f"{secret.name}: {warning}" for warning in issuer.warnings())
+    progress = candidate.progress
+    late = alive_but_not_listed([issuer], issued, progress.keyring, keep_from=progress.keep_from)
     findings.secrets[secret.name] = Finding(
-        issued=issued,
+        issued=(*issued, *late),
         revokes=issuer.revokes,
         minting=issuer.announce_mint(candidate.name) if work.mints else NOTHING,
         outage=issuer.outage if work.changes_values else "",

@@ -436,6 +436,22 @@ def test_what_the_issuer_says_is_found_where_it_is_going_to_be_done(
     assert finding.revokes
 
 
+def test_what_a_list_that_lags_does_not_show_is_found_and_what_is_dead_is_not(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `pulumi up` would revoke what no preview has announced."""
+    wire.serve = serving({})
+    issuer = FakeIssuer()
+    issuer.seed("t4", "HANDED-g4")
+    issuer.seed("t5", "HANDED-g5")
+    issuer.seed("t3", "HANDED-g3", live=False)
+    issuer.stale = [each for each in issuer.issued() if each.credential_id == "t4"]
+    secret = use(monkeypatch, lambda _settings, _context: issuer)
+    progress = {"HANDED": Progress(current=5, verified=4, keyring=(known(5), known(4), known(3)))}
+    finding = check(secrets=[secret], work=ROTATING, progress=progress).secrets["HANDED"]
+    assert [each.credential_id for each in finding.issued] == ["t4", "t5"]
+
+
 def test_a_candidate_shows_no_value() -> None:
     candidate = Candidate(
         secret=SECRET, work=ROTATING, generation=1, name="n", progress=Progress(), supplied="not-for-you"
