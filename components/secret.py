@@ -6,6 +6,7 @@ one generation, a *family* all generations of one secret of one stack at its pro
 
 import hashlib
 import urllib.parse
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -77,7 +78,7 @@ class FlySecret:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GitHubSecret:
+class GitHubSecret(ABC):
     """What every location at GitHub has in common. Delivered after every Fly app.
 
     Attributes:
@@ -96,14 +97,14 @@ class GitHubSecret:
         return f"{self.owner}/{self.repository}"
 
     @property
+    @abstractmethod
     def key(self) -> str:
         """What tells it, in the state, from the other locations of one secret at GitHub."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def secrets_path(self) -> str:
         """Where GitHub's REST API has the secrets of this place; a secret's name follows."""
-        raise NotImplementedError
 
     @property
     def consumer(self) -> str:

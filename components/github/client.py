@@ -176,17 +176,10 @@ class GitHubClient:
         Raises:
             ApiError: GitHub refused the token, or did not answer.
         """
-        try:
-            body = self._call(
-                "GET",
-                f"{secrets_path}/{part(name)}",
-                operation=f"read the metadata of secret {name} at {secrets_path}",
-                policy=REPEATABLE,
-            ).json()
-        except ApiError as error:
-            if error.status == httpx.codes.NOT_FOUND:
-                return None
-            raise
+        operation = f"read the metadata of secret {name} at {secrets_path}"
+        body = self._find(f"{secrets_path}/{part(name)}", operation=operation)
+        if body is None:
+            return None
         return SecretMetadata(
             updated_at=datetime.fromisoformat(body["updated_at"]), visibility=body.get("visibility") or ""
         )
@@ -215,33 +208,32 @@ class GitHubClient:
 
     def environment(self, environment_path: str) -> Environment | None:
         """A deployment environment (`EnvironmentSecret.environment_path`); None where there is none that the token can see."""
-        try:
-            body = self._call("GET", environment_path, operation=f"read {environment_path}", policy=REPEATABLE).json()
-        except ApiError as error:
-            if error.status == httpx.codes.NOT_FOUND:
-                return None
-            raise
+        body = self._find(environment_path, operation=f"read {environment_path}")
+        if body is None:
+            return None
         rules = {str(each.get("type")) for each in body.get("protection_rules") or ()}
         return Environment(waits_for_people="required_reviewers" in rules)
 
     def repository(self, repository: str) -> Repository | None:
         """A repository (`owner/name`); None where there is none that the token can see."""
-        try:
-            body = self._call(
-                "GET",
-                f"/repos/{repository_path(repository)}",
-                operation=f"read repository {repository}",
-                policy=REPEATABLE,
-            ).json()
-        except ApiError as error:
-            if error.status == httpx.codes.NOT_FOUND:
-                return None
-            raise
+        body = self._find(f"/repos/{repository_path(repository)}", operation=f"read repository {repository}")
+        if body is None:
+            return None
         return Repository(
             repository_id=int(body["id"]),
             private=bool(body.get("private")),
             of_organization=(body.get("owner") or {}).get("type") == "Organization",
         )
+
+    def _find(self, path: str, *, operation: str) -> Mapping[str, Any] | None:
+        """What is at a path; None where GitHub says 404: there is nothing, or nothing that the token may see."""
+        try:
+            body: Mapping[str, Any] = self._call("GET", path, operation=operation, policy=REPEATABLE).json()
+        except ApiError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+        return body
 
     def _all_of(self, path: str, key: str, *, operation: str) -> list[Mapping[str, Any]]:
         found: list[Mapping[str, Any]] = []

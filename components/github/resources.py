@@ -83,22 +83,15 @@ def written_secret(
         options, pulumi.ResourceOptions(hooks=watch.hooks(f"{type(location).__name__} {name}"))
     )
     match location:
-        case DependabotOrganizationSecret():
-            return github.DependabotOrganizationSecret(
+        case OrganizationSecret():
+            of_dependabot = isinstance(location, DependabotOrganizationSecret)
+            kind = github.DependabotOrganizationSecret if of_dependabot else github.ActionsOrganizationSecret
+            return kind(
                 name,
                 secret_name=secret,
                 value=value,
                 visibility=location.visibility,
                 # Named with every write. As a resource of its own they would be, for a moment, whoever GitHub takes them to be.
-                selected_repository_ids=list(selected) or None,
-                opts=options,
-            )
-        case OrganizationSecret():
-            return github.ActionsOrganizationSecret(
-                name,
-                secret_name=secret,
-                value=value,
-                visibility=location.visibility,
                 selected_repository_ids=list(selected) or None,
                 opts=options,
             )
