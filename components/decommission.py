@@ -1,4 +1,4 @@
-"""The end of a secret that `decommission` names: every credential of its family is revoked, once nobody holds one. No Pulumi here (ADR 10).
+"""The end of a secret that `decommission` names: every credential of its family is revoked, once nobody holds one. No Pulumi here (ADR 0012).
 
 Every step may be repeated: what is unset stays so, what is revoked stays so. So a run that was cut off goes on with the next `pulumi up`.
 """

@@ -43,7 +43,7 @@ ALL = ["*"]  # every property
 
 
 class Protection(pulumi.ComponentResource):
-    """What keeps a stack from being destroyed by accident (ADR 10). The engine deletes it before all else, or refuses to.
+    """What keeps a stack from being destroyed by accident (ADR 0012). The engine deletes it before all else, or refuses to.
 
     It depends on every other resource: the engine deletes nothing on which something depends that it may not delete. Protecting those
     themselves would do, too, but then no secret could be taken out of `rotations` any more. Its name is in the engine's refusal, which has

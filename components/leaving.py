@@ -1,4 +1,4 @@
-"""Secrets that `rotations` does not list any more: left as they are, or ended where `decommission` names them. Reads only (ADR 10)."""
+"""Secrets that `rotations` does not list any more: left as they are, or ended where `decommission` names them. Reads only (ADR 0012)."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
