@@ -21,6 +21,9 @@ from components.secret import (
 )
 
 NAMED = 5  # environments in one message
+# GitHub takes 80 requests a minute that create content ("Rate limits for the REST API", secondary limits).
+WRITES_A_MINUTE = 80
+WRITE_DELAY_MS = 1000  # of pulumi-github where the config has none (`writeDelayMs`)
 # The right to write secrets, as GitHub calls it for fine-grained tokens, and the scope of a classic one.
 RIGHTS: tuple[tuple[type[GitHubSecret], str], ...] = (
     (
@@ -32,6 +35,23 @@ RIGHTS: tuple[tuple[type[GitHubSecret], str], ...] = (
     (EnvironmentSecret, "fine-grained: `Environments: write`; classic: scope `repo`"),
     (RepositorySecret, "fine-grained: `Secrets: write`; classic: scope `repo`"),
 )
+
+
+def too_fast(secrets: Iterable[Secret], *, write_delay_ms: int | None) -> str:
+    """What is wrong with the pace at which one update may write to GitHub, "" for nothing.
+
+    Args:
+        secrets: All that a stack rotates.
+        write_delay_ms: The config's `github:writeDelayMs`, milliseconds after each write; None where it has none.
+    """
+    writes = sum(len(secret.repositories) for secret in secrets)
+    slowest = 60_000 // WRITES_A_MINUTE
+    if writes <= WRITES_A_MINUTE or (WRITE_DELAY_MS if write_delay_ms is None else write_delay_ms) >= slowest:
+        return ""
+    return (
+        f"This stack holds {writes} secrets at GitHub, which takes {WRITES_A_MINUTE} writes a minute, and `github:writeDelayMs` is "
+        f"{write_delay_ms}: take it off, or set it to {slowest} or more. Else GitHub makes an update wait that changes many of them."
+    )
 
 
 def check(client: GitHubClient, secret: Secret, *, ends_a_value: bool) -> tuple[list[RefusedError], list[str]]:

@@ -13,7 +13,7 @@ from components.github import access
 from components.github.client import GitHubClient
 from components.github.destinations import parse
 from components.http import ApiError
-from components.secret import Check, DependabotSecret, Secret, Supplied
+from components.secret import Check, DependabotSecret, RepositorySecret, Secret, Supplied
 
 from .wire import Wire, reply
 
@@ -203,3 +203,15 @@ def test_the_ids_of_selected_repositories(wire: Wire) -> None:
     serve(wire, {"/repos/o/r": 401})
     with pytest.raises(ApiError):
         access.repository_ids(CLIENT, [replace(SECRET, repositories=places)])
+
+
+@pytest.mark.parametrize(
+    ("places", "delay", "fast"),
+    [(80, 0, False), (81, 0, True), (81, 749, True), (81, 750, False), (81, None, False)],
+)
+def test_more_writes_than_github_takes_in_a_minute(places: int, delay: int | None, fast: bool) -> None:  # noqa: FBT001
+    secrets = [replace(SECRET, repositories=(RepositorySecret(owner="o", repository="r", workflow="w.yml"),))] * places
+    warning = access.too_fast(secrets, write_delay_ms=delay)
+    assert bool(warning) == fast
+    assert not fast or f"{places} secrets" in warning
+    assert not fast or f"is {delay}: take it off, or set it to 750 or more" in warning
