@@ -7,9 +7,11 @@ its own writes (`updatedAt`; a refresh changes `remoteUpdatedAt` only), so anoth
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 
 import httpx
 
+from components import at_once
 from components.github.client import GitHubClient, SecretMetadata
 from components.http import ApiError
 from components.progress import GitHubWrite, State
@@ -44,15 +46,20 @@ def look(
     Raises:
         ApiError: GitHub refused the token, or did not answer.
     """
+    written = [
+        (secret.name, location, last)
+        for secret in secrets
+        for location in secret.repositories
+        if (last := state.of(secret.name).github_writes.get(location.key)) is not None
+    ]
+    reasons = at_once.ask(
+        partial(reason, client, location, name, last, selected=wanted_ids(location, repository_ids))
+        for name, location, last in written
+    )
     found: dict[str, dict[Location, str]] = {}
-    for secret in secrets:
-        for location in secret.repositories:
-            written = state.of(secret.name).github_writes.get(location.key)
-            if written is None:
-                continue
-            wanted = wanted_ids(location, repository_ids)
-            if why := reason(client, location, secret.name, written, selected=wanted):
-                found.setdefault(secret.name, {})[location] = why
+    for (name, location, _), why in zip(written, reasons, strict=True):
+        if why:
+            found.setdefault(name, {})[location] = why
     return found
 
 

@@ -14,7 +14,18 @@ import pytest
 from pulumi.runtime import mocks
 from pulumi.runtime.config import set_all_config
 
-from components import drift, leaving, own_state, preflight, program_version, promotion, rotation, stack_before, staging
+from components import (
+    drift,
+    graph,
+    leaving,
+    own_state,
+    preflight,
+    program_version,
+    promotion,
+    rotation,
+    stack_before,
+    staging,
+)
 from components.announcement import Announcement
 from components.clock import now
 from components.drift import Seen
@@ -679,8 +690,8 @@ class _Graph:
 def exported(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     outputs: dict[str, Any] = {}
     monkeypatch.setattr(pulumi, "export", outputs.__setitem__)
-    monkeypatch.setattr(rotation, "Rotation", _Graph)
-    monkeypatch.setattr(rotation, "Protection", lambda *_, **__: None)
+    monkeypatch.setattr(graph, "Rotation", _Graph)
+    monkeypatch.setattr(graph, "Protection", lambda *_, **__: None)
     return outputs
 
 
