@@ -56,7 +56,8 @@ def check(
 ) -> tuple[list[RefusedError], list[str]]:
     serve(wire, changed)
     places = parse(raw, repository="r").locations(owner="o", repository="r", workflow="publish.yml")
-    found = access.check(CLIENT, replace(SECRET, repositories=places), ends_a_value=ends_a_value)
+    secret = replace(SECRET, repositories=places)
+    found = access.check(CLIENT, secret, access.look(CLIENT, [secret]), ends_a_value=ends_a_value)
     assert {request.method for request in wire.requests} == {"GET"}
     return found
 
@@ -165,7 +166,21 @@ def test_what_is_written_or_never_read_is_no_other_value(
 def test_what_only_dependabot_reads_needs_no_workflow(wire: Wire) -> None:
     serve(wire, {"/repos/o/r/actions/workflows/publish.yml": GONE})
     place = DependabotSecret(owner="o", repository="r", workflow="publish.yml")
-    assert access.check(CLIENT, replace(SECRET, repositories=(place,)), ends_a_value=True) == ([], [])
+    secret = replace(SECRET, repositories=(place,))
+    assert access.check(CLIENT, secret, access.look(CLIENT, [secret]), ends_a_value=True) == ([], [])
+
+
+def test_a_place_that_many_secrets_go_to_is_looked_at_once(wire: Wire) -> None:
+    serve(wire, {})
+    places = parse({"repository": True}, repository="r").locations(owner="o", repository="r", workflow="publish.yml")
+    one = replace(SECRET, repositories=places)
+    access.look(CLIENT, [one])
+    asked = len(wire.requests)
+    many = [replace(one, name=f"TOKEN_{number}") for number in range(20)]
+    seen = access.look(CLIENT, many)
+    assert len(wire.requests) == 2 * asked
+    for secret in many:
+        assert access.check(CLIENT, secret, seen, ends_a_value=True) == ([], [])
 
 
 def test_environments_with_their_own_are_named(wire: Wire) -> None:
