@@ -137,7 +137,7 @@ def deployed(generation: int = 1, *, keyring: Sequence[int] = (), secret: Secret
     held = fingerprint(value_of(generation))
     about = {"probe": "1", "verification": fingerprint(f"\n1\n{held}")}  # without a salt
     checks = {
-        name: CheckInState(command=each.command, told=each.told, trigger=about[name]) for name, each in wanted.items()
+        name: CheckInState(command=each.command, told=each.told, subject=about[name]) for name, each in wanted.items()
     }
     known = {
         "current": generation,
@@ -235,7 +235,7 @@ def published() -> State:
     )
     assert progress.verification is not None
     about = fingerprint(f"\n1\n{held}\n{held}")
-    return state_of(TOKEN=replace(progress, verification=replace(progress.verification, trigger=about)))
+    return state_of(TOKEN=replace(progress, verification=replace(progress.verification, subject=about)))
 
 
 def at_github(updated_at: str) -> tuple[int, dict[str, str]]:
