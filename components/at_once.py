@@ -38,12 +38,14 @@ def both(one: Callable[[], Answer], other: Callable[[], Other]) -> tuple[Answer,
         return one(), answer.result()
 
 
-def import_meanwhile(*modules: str) -> None:
+def import_meanwhile(*modules: str) -> threading.Thread:
     """Imports modules that are needed soon, while this thread waits for answers or to be called.
 
     Whoever needs one imports it as ever: that waits where it is not there yet, and fails with the reason where it cannot be.
     """
-    threading.Thread(target=_import, args=(modules,), name="imports").start()
+    thread = threading.Thread(target=_import, args=(modules,), name="imports")
+    thread.start()
+    return thread
 
 
 def _import(modules: Iterable[str]) -> None:
