@@ -66,3 +66,12 @@ def test_the_first_failure_in_their_order_is_told_and_all_are_asked() -> None:
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_single_question_needs_no_thread(number: int) -> None:
     assert at_once.ask([threading.get_ident] * number) == [threading.get_ident()] * number
+
+
+def test_a_preparation_that_fails_says_nothing_and_keeps_none_from_being_made(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    made = threading.Event()
+    at_once.prepare(at_once.importing("components.nowhere"), made.set).join(60)
+    assert made.is_set()
+    assert capfd.readouterr() == ("", "")

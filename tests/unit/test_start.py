@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from components import at_once
-
 ROOT = Path(__file__).resolve().parents[2]
 CHECKS = sorted(
     path.stem
@@ -68,10 +66,3 @@ def test_a_client_is_made_by_the_first_call_alone() -> None:
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=120
     ).stdout
     assert printed.strip() == "0"
-
-
-def test_what_cannot_be_imported_meanwhile_is_the_business_of_whoever_imports_it(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    at_once.import_meanwhile("components.nowhere", "components.printable").join(60)
-    assert capfd.readouterr() == ("", "")
