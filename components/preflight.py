@@ -9,7 +9,7 @@ from functools import partial
 
 import httpx
 
-from components import operator_credentials
+from components import at_once, operator_credentials
 from components.announcement import NOTHING
 from components.control_plane.client import ControlPlaneClient
 from components.errors import RefusedError, refusals
@@ -229,17 +229,23 @@ def _not_listed(candidate: Candidate, issued: Iterable[Issued]) -> list[RefusedE
 
 def _github(candidates: Iterable[Candidate], config: ConfigLookup, findings: Findings) -> list[RefusedError]:
     client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, config))
-    errors: list[RefusedError] = []
-    for candidate in candidates:
-        faults, warnings = access.check(
+    candidates = list(candidates)
+    seen = access.look(client, [each.secret for each in candidates])
+    checked = at_once.ask(
+        partial(
+            access.check,
             client,
-            candidate.secret,
+            each.secret,
+            seen,
             # Whether a value that somebody may still read comes to its end once this has been verified.
-            ends_a_value=bool(candidate.also) or (candidate.work.turns and candidate.progress.verified > 0),
+            ends_a_value=bool(each.also) or (each.work.turns and each.progress.verified > 0),
         )
-        errors.extend(faults)
+        for each in candidates
+    )
+    for candidate, (_, warnings) in zip(candidates, checked, strict=True):
         findings.warnings.extend(f"{candidate.secret.name}: {warning}" for warning in warnings)
-    return errors
+    # Of a place that several secrets go to, once.
+    return list({str(fault): fault for faults, _ in checked for fault in faults}.values())
 
 
 def _control_plane(

@@ -260,6 +260,7 @@ def _foresee(
         *findings.warnings,
         *_of_reasons(settings, rotated, works),
         *_of_the_clock(),
+        *_of_github([each.secret for each in rotated]),
         *leaving.reminders(leavers),
     ]
     for warning in noted:
@@ -342,6 +343,12 @@ def _of_reasons(settings: Settings, rotated: Iterable[Rotated], works: Mapping[s
                 f"`reasons.{name}` is still `{LEAKED}`, and generation {each.generation} is verified: take it off "
                 f"(`pulumi config rm --path 'reasons.{name}'`), or the next rotation is hurried as well."
             )
+
+
+def _of_github(secrets: Iterable[Secret]) -> Iterable[str]:
+    """A config with which pulumi-github would write faster than GitHub takes it."""
+    warning = access.too_fast(secrets, write_delay_ms=pulumi.Config("github").get_int("writeDelayMs"))
+    return [warning] if warning else []
 
 
 def _of_the_clock() -> Iterable[str]:
