@@ -90,14 +90,14 @@ def end_with_the_engine() -> None:
 def _prepare() -> None:
     """Gets ready for what the plugin's process is called for, while the engine starts its other plugins. Does nothing elsewhere.
 
-    The first calls need none of it: what a credential's `diff` compares is in the state.
+    The first calls need none of it: what a credential's `diff` compares is in the state. What mints is not among it: most previews and
+    updates mint nothing.
     """
     if _is_plugin():
         at_once.prepare(
             at_once.importing("components.fly.provider"),
             _make_client,
             at_once.importing("components.tenants.provider"),
-            at_once.importing("components.turning"),
         )
 
 
