@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 
 Answer = TypeVar("Answer")
@@ -38,15 +39,22 @@ def both(one: Callable[[], Answer], other: Callable[[], Other]) -> tuple[Answer,
         return one(), answer.result()
 
 
-def import_meanwhile(*modules: str) -> None:
-    """Imports modules that are needed soon, while this thread waits for answers or to be called.
+def prepare(*preparations: Callable[[], object]) -> threading.Thread:
+    """Does what is needed soon, one after another, while this thread waits for answers or to be called.
 
-    Whoever needs one imports it as ever: that waits where it is not there yet, and fails with the reason where it cannot be.
+    What it is done for does it as ever: that waits where it is not done yet, and fails with the reason where it cannot be done.
     """
-    threading.Thread(target=_import, args=(modules,), name="imports").start()
+    thread = threading.Thread(target=_prepare, args=(preparations,), name="preparations")
+    thread.start()
+    return thread
 
 
-def _import(modules: Iterable[str]) -> None:
-    for module in modules:
+def importing(module: str) -> Callable[[], object]:
+    """The import of a module, as a preparation."""
+    return partial(importlib.import_module, module)
+
+
+def _prepare(preparations: Iterable[Callable[[], object]]) -> None:
+    for preparation in preparations:
         with suppress(Exception):
-            importlib.import_module(module)
+            preparation()

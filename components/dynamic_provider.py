@@ -88,12 +88,23 @@ def end_with_the_engine() -> None:
 
 @functools.cache
 def _prepare() -> None:
-    """Imports what the plugin's process is going to be called for, while the engine starts its other plugins. Does nothing elsewhere.
+    """Gets ready for what the plugin's process is called for, while the engine starts its other plugins. Does nothing elsewhere.
 
-    The first calls need none of it: what a credential's `diff` compares is in the state.
+    The first calls need none of it: what a credential's `diff` compares is in the state. What mints is not among it: most previews and
+    updates mint nothing.
     """
     if _is_plugin():
-        at_once.import_meanwhile("components.fly.provider", "components.tenants.provider", "components.turning")
+        at_once.prepare(
+            at_once.importing("components.fly.provider"),
+            _make_client,
+            at_once.importing("components.tenants.provider"),
+        )
+
+
+def _make_client() -> None:
+    from components import http  # noqa: PLC0415 - the first calls need no HTTP
+
+    http.client()
 
 
 def _end_with(pipe: int) -> None:

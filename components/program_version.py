@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +128,8 @@ def _canonical(name: str) -> str:
 
 def _add(name: str, extras: list[str], found: dict[tuple[str, str], str]) -> None:
     """Notes a distribution and all that it needs, apart from what is not installed: that is for another platform."""
+    from importlib import metadata  # noqa: PLC0415 - brings zip files and mail headers, and only a stack that follows another needs them
+
     for extra in ("", *extras):
         if (name, extra) in found:
             continue

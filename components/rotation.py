@@ -16,6 +16,7 @@ from components import (
     at_once,
     clock,
     drift,
+    http,
     impact_text,
     leaving,
     neighbours,
@@ -84,8 +85,8 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
         not_managed: Names of the map that this program cannot rotate, with the reason.
     """
     without_traceback()
-    # What the graph is made of, the SDK of GitHub above all, takes as long to import as the engine and the providers take to answer.
-    at_once.import_meanwhile("components.graph")
+    # While the engine and the providers answer. What the graph is made of, the SDK of GitHub above all, takes as long to import.
+    at_once.prepare(http.client, at_once.importing("components.graph"))
     state = _refusing(own_state.read)
     secrets = list(secrets)
     leavers = _refusing(lambda: _leavers(settings, secrets, not_managed, state))

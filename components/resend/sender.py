@@ -6,7 +6,7 @@ before it is delivered, by reading.
 
 import re
 from dataclasses import dataclass
-from email import errors, policy
+from email.errors import MessageError
 
 import idna
 
@@ -25,7 +25,7 @@ ENCODED_WORD = re.compile(r"=\?.*\?=")
 DMARC = re.compile(r"v[ \t]*=[ \t]*DMARC1[ \t]*(;|$)")  # RFC 7489, section 6.4
 SHOWN = re.compile(r"(?P<name>.*?)\s*<(?P<address>[^<>]*)>", re.DOTALL)
 # What the parser of the standard library raises on texts that are no mailboxes, beside the defects that it reports.
-UNREADABLE = (errors.MessageError, ValueError, LookupError, AttributeError, TypeError, AssertionError, RecursionError)
+UNREADABLE = (MessageError, ValueError, LookupError, AttributeError, TypeError, AssertionError, RecursionError)
 NEW_VALUE = f"`pulumi config set --secret --path supplied.{SECRET}`"
 
 
@@ -92,6 +92,8 @@ def parse_sender(text: str) -> Sender:
     Raises:
         SenderError: It is none.
     """
+    from email import policy  # noqa: PLC0415 - brings the whole of `email`, and a sender is read once in months
+
     _refuse_what_hides_something(text)
     try:
         header = policy.default.header_factory("from", text)

@@ -41,7 +41,7 @@ def off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> time
 def answering(monkeypatch: pytest.MonkeyPatch, answer: httpx.Response) -> None:
     """Every request is answered so."""
     client = httpx.Client(transport=httpx.MockTransport(lambda _request: answer))
-    monkeypatch.setattr(http, "CLIENT", client)
+    monkeypatch.setattr(http, "client", lambda: client)
 
 
 def dated(**headers: str) -> httpx.Response:

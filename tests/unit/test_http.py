@@ -1,5 +1,6 @@
 """Are calls repeated as the policy says and no further, and can no message carry a secret?"""
 
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -329,6 +330,34 @@ def test_the_client_of_the_process_follows_no_redirects_and_gives_up_in_the_end(
     assert http.TIMEOUT.connect is not None
     assert http.TIMEOUT.read is not None
     assert http.TIMEOUT.read > 60, "Fly's wait call answers after up to 60 s"
+
+
+def test_a_call_that_is_made_once_is_not_lost_to_a_connection_that_the_server_has_closed_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Connections are kept for the next call. A server ends those that are idle, without a word in the answer before."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, httpx.Client(trust_env=False) as client:
+        listening.settimeout(60)
+        closed = threading.Event()
+        served = []
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = listening.accept()
+                with connection:
+                    served.append(connection.recv(65536).partition(b" ")[0])
+                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                closed.set()
+
+        server = threading.Thread(target=serve)
+        server.start()
+        monkeypatch.setattr(http, "client", lambda: client)
+        api = replace(API, base_url=f"http://127.0.0.1:{listening.getsockname()[1]}")
+        for _ in range(2):
+            assert api.call("POST", "/things", operation="make a thing", policy=ONCE).json() == {}
+            assert closed.wait(60)
+        server.join(60)
+        assert served == [b"POST", b"POST"]
 
 
 CALLED = {None, 401, 403, 408, 423, 425, 429, 500, 501, 502, 503, 504}

@@ -11,6 +11,7 @@ import pytest
 from components import preflight
 from components.announcement import NOTHING, Announcement
 from components.errors import RefusedError
+from components.fly.client import Machine
 from components.http import ApiError
 from components.issuers import ISSUERS, Context, Kind
 from components.keyring import Credential
@@ -87,6 +88,7 @@ def check(
     work: Work = ROTATING,
     supplied: Mapping[str, str] | None = None,
     progress: Mapping[str, Progress] | None = None,
+    known: Mapping[str, Sequence[Machine]] | None = None,
 ) -> Findings:
     return preflight.check(
         [
@@ -103,6 +105,7 @@ def check(
         ],
         control_plane_url="https://cp.test",
         tenant_app="tenant",
+        known=known,
         config=lambda _key: None,
     )
 
@@ -126,6 +129,21 @@ def test_an_operator_who_may_do_everything_gets_through_and_nothing_is_written(w
     assert set(findings.secrets) == {"FLY_API_TOKEN"}
     assert set(wire.lines) == set(GOOD)
     assert only_read(wire)
+
+
+def test_an_app_whose_machines_were_just_listed_is_not_asked_about_again(wire: Wire) -> None:
+    wire.serve = serving({})
+    findings, before = check(), [*wire.lines]
+    wire.requests.clear()
+    again = check(known={"cp": findings.machines["cp"]})
+    assert sorted([*wire.lines, "GET /v1/apps/cp", "GET /v1/apps/cp/machines"]) == sorted(before)
+    assert again.machines == findings.machines
+
+
+def test_an_app_that_was_listed_without_machines_is_looked_at_anew(wire: Wire) -> None:
+    wire.serve = serving({"GET /v1/apps/cp": (404, {})})
+    with pytest.raises(RefusedError, match="Fly has no app cp"):
+        check(known={"cp": []})
 
 
 REFUSALS: list[tuple[Mapping[str, tuple[int, Any]], tuple[str, ...]]] = [
