@@ -268,6 +268,7 @@ class Api:
         secrets: Values that must not appear in a message, whatever the system answers.
         judge: Tells whether an answer is a failure, and which.
         request_id_header: Where the system names the request.
+        take_turn: Called before every attempt of a call; waits where the system limits their rate.
     """
 
     system: str
@@ -276,6 +277,7 @@ class Api:
     secrets: Collection[str] = ()
     judge: Callable[[httpx.Response], Failure | None] = plain_failure
     request_id_header: str = "x-request-id"
+    take_turn: Callable[[], None] = lambda: None
 
     def call(
         self,
@@ -316,6 +318,7 @@ class Api:
         patience = _patience(timeout)
 
         def attempt() -> httpx.Response:
+            self.take_turn()
             try:
                 with CLIENT.stream(
                     method,
