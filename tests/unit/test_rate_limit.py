@@ -136,7 +136,13 @@ def test_a_time_of_another_boot_is_not_believed() -> None:
 # -- turns
 
 
-def test_calls_of_another_kind_or_api_do_not_wait_for_each_other(turns: Clock) -> None:
+@pytest.mark.parametrize("shared", [True, False])
+def test_calls_of_another_kind_or_api_do_not_wait_for_each_other(
+    turns: Clock, monkeypatch: pytest.MonkeyPatch, *, shared: bool
+) -> None:
+    if not shared:
+        monkeypatch.setattr(rate_limit, "fcntl", None)
+
     def twice(api: str, call: str) -> None:
         take_turn(api, call, SLOW)
         take_turn(api, call, SLOW)
