@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -197,8 +198,13 @@ class StandingClock:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_threads_take_turns(monkeypatch: pytest.MonkeyPatch, *, shared: bool) -> None:
+    def slowly(due: float, *, now: float, limit: Limit) -> tuple[float, float]:
+        time.sleep(0.0005)  # another thread comes in between, unless it has to wait
+        return reserve(due, now=now, limit=limit)
+
     limit, calls, clock = Limit(rate=50, burst=60), 100, StandingClock()
     monkeypatch.setattr(rate_limit, "time", clock)
+    monkeypatch.setattr(rate_limit, "reserve", slowly)
     if not shared:
         monkeypatch.setattr(rate_limit, "fcntl", None)
 
