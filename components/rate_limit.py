@@ -14,7 +14,8 @@ takes and sleeps after it has let go of the file. Numbers that are past are drop
 - It never fails a call. Where there can be no such file (Windows, no room, a folder that is not ours), each process keeps to the limits
   alone; after `LONGEST_WAIT` a call is made in any case; and a 429 that comes all the same is handled as ever (`http.py`).
 
-Others on other machines, flyctl, the control plane itself: their calls count at the provider, too, and are not seen here.
+What the control plane calls for a verification is counted where it is asked for (`verification/consumers.py`). Others on other machines,
+flyctl, the control plane's own business: their calls count at the provider, too, and are not seen here.
 
 Why no library: `limits` shares its numbers through a server (Redis, Memcached, MongoDB), `pyrate-limiter` 4.5 through SQLite with another
 package for the lock, and keeps a row for every call. Both take 100 ms and more to import (measured), in each of the processes.

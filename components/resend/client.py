@@ -31,6 +31,15 @@ INVALID_TEXT = "API key is invalid"
 RECORD_MEMBERS = ("record", "name", "type", "status", "value")
 
 
+def _base_url() -> str:
+    return endpoint("RESEND_API_URL", "https://api.resend.com")
+
+
+def take_turn_for_a_mail() -> None:
+    """Takes a turn for a mail that the control plane is about to send on our account: it counts as our own calls do."""
+    take_turn(_base_url(), "", _limit(_base_url()))
+
+
 def _limit(base_url: str) -> Limit:
     allowed = _told.get(base_url, REQUESTS_A_SECOND)
     return Limit(rate=SHARE * allowed, burst=allowed)
@@ -145,7 +154,7 @@ class ResendClient:
         json: object = None,
         parameters: dict[str, str | int] | None = None,
     ) -> httpx.Response:
-        base_url = endpoint("RESEND_API_URL", "https://api.resend.com")
+        base_url = _base_url()
         api = Api(
             system="Resend",
             base_url=base_url,
