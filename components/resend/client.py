@@ -23,6 +23,7 @@ REQUESTS_A_SECOND = 2
 # A little slower than that, because Resend counts in whole seconds: of three calls half a second apart the last one may be faster on its way
 # than the first. And the control plane's mails count, too.
 SHARE = 0.75
+SHARE_OF_WHO_WAITS = 0.5  # for a mail, which must not be refused because it is waited for
 MOST_REQUESTS_A_SECOND = 100  # more than a rotation could make
 _told: dict[str, int] = {}  # by base URL, in this process
 RESTRICTED = "restricted_api_key"
@@ -40,9 +41,9 @@ def take_turn_for_a_mail() -> None:
     take_turn(_base_url(), "", _limit(_base_url()))
 
 
-def _limit(base_url: str) -> Limit:
+def _limit(base_url: str, share: float = SHARE) -> Limit:
     allowed = _told.get(base_url, REQUESTS_A_SECOND)
-    return Limit(rate=SHARE * allowed, burst=allowed)
+    return Limit(rate=share * allowed, burst=allowed)
 
 
 def _failure(response: httpx.Response) -> Failure | None:
@@ -153,6 +154,7 @@ class ResendClient:
         policy: RetryPolicy,
         json: object = None,
         parameters: dict[str, str | int] | None = None,
+        share: float = SHARE,
     ) -> httpx.Response:
         base_url = _base_url()
         api = Api(
@@ -162,7 +164,7 @@ class ResendClient:
             secrets=[self.key],
             judge=_failure,
             # Of which team a key is, Resend does not say: so all keys take turns.
-            take_turn=lambda: take_turn(base_url, "", _limit(base_url)),
+            take_turn=lambda: take_turn(base_url, "", _limit(base_url, share)),
         )
         response = api.call(method, path, operation=operation, json=json, parameters=parameters, policy=policy)
         told = response.headers.get("ratelimit-limit", "")
@@ -217,7 +219,12 @@ class ResendClient:
     def emails_since(self, moment: datetime) -> list[Email]:
         """The newest mails, as far as they are younger than `moment`; one page."""
         body = self._call(
-            "GET", "/emails", operation="list the mails", parameters={"limit": PAGE}, policy=REPEATABLE
+            "GET",
+            "/emails",
+            operation="list the mails",
+            parameters={"limit": PAGE},
+            policy=REPEATABLE,
+            share=SHARE_OF_WHO_WAITS,
         ).json()
         mails = [
             Email(

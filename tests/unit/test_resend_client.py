@@ -302,3 +302,10 @@ def test_a_key_is_minted_once_the_team_has_a_request_left(wire: Wire) -> None:
     wire.will(too_many, too_many, reply(201, {"id": "k", "token": "re_new"}))
     assert CLIENT.create_key(name="n", domain_id="d", created_at=CREATED).credential_id == "k"
     assert len(wire.requests) == 3
+
+
+def test_who_waits_for_a_mail_leaves_half_of_the_requests(wire: Wire, turns: Clock) -> None:
+    wire.serve = pages([])
+    for _ in range(5):
+        CLIENT.emails_since(datetime(2026, 1, 1, tzinfo=UTC))
+    assert sum(turns.naps) == pytest.approx(4, abs=0.2)
