@@ -23,7 +23,9 @@ REQUESTS_A_SECOND = 2
 # A little slower than that, because Resend counts in whole seconds: of three calls half a second apart the last one may be faster on its way
 # than the first. And the control plane's mails count, too.
 SHARE = 0.75
-SHARE_OF_WHO_WAITS = 0.5  # for a mail, which must not be refused because it is waited for
+SHARE_OF_MAILS = (
+    0.5  # of the control plane's, and of those who wait for one, which must not be refused because it is waited for
+)
 MOST_REQUESTS_A_SECOND = 100  # more than a rotation could make
 _told: dict[str, int] = {}  # by base URL, in this process
 RESTRICTED = "restricted_api_key"
@@ -37,8 +39,11 @@ def _base_url() -> str:
 
 
 def take_turn_for_a_mail() -> None:
-    """Takes a turn for a mail that the control plane is about to send on our account: it counts as our own calls do."""
-    take_turn(_base_url(), "", _limit(_base_url()))
+    """Takes a turn for a mail that the control plane is about to send on our account: it counts as our own calls do.
+
+    One second rather than another half goes by before the next turn, because it takes the control plane now longer, now shorter to get there.
+    """
+    take_turn(_base_url(), "", _limit(_base_url(), SHARE_OF_MAILS))
 
 
 def _limit(base_url: str, share: float = SHARE) -> Limit:
@@ -224,7 +229,7 @@ class ResendClient:
             operation="list the mails",
             parameters={"limit": PAGE},
             policy=REPEATABLE,
-            share=SHARE_OF_WHO_WAITS,
+            share=SHARE_OF_MAILS,
         ).json()
         mails = [
             Email(

@@ -76,4 +76,4 @@ def test_what_the_control_plane_does_for_an_org_takes_turns(wire: Wire, turns: C
     assert len(made) == len(deleted) == 5
     assert made[2] - made[0] >= 0.99
     assert made[4] - made[0] >= 2.99
-    assert all(later - earlier >= 0.5 for earlier, later in pairwise(deleted))
+    assert all(later - earlier >= 0.99 for earlier, later in pairwise(deleted))
