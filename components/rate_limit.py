@@ -25,8 +25,7 @@ Whose limits are kept, and whose are not:
 - Fly's Machines API and Resend: by their clients. A rotation of eight secrets that knows no limits asks for the secrets of one app eight
   times in one second, and Resend six times.
 - Fly's GraphQL and releases: no limit is published.
-- GitHub asks for a second between writes: pulumi-github waits that long by itself (`write_delay_ms`). Reads: 900 a minute; that rotation
-  makes 43 calls.
+- GitHub: its writes are pulumi-github's, which has `write_delay_ms` for that. Reads: 900 a minute; that rotation makes 43 calls.
 - Neon (700 a minute, 40 at once) and Stripe (100 a second, 25 in test mode): it makes 33 and 17, at most 8 and 5 in a second.
 - Upstash publishes no numbers.
 """
