@@ -48,16 +48,20 @@ class RetryPolicy:
         first_wait: Seconds before the second call; doubles each time, with jitter, unless the system says how long to wait.
         longest_wait: Seconds at most between two calls.
         also: Statuses that this call may be repeated on, beside those that are always transient.
+        only: The statuses that it may be repeated on and no other, where that is not empty.
     """
 
     attempts: int = 5
     first_wait: float = 0.5
     longest_wait: float = 8.0
     also: frozenset[int] = frozenset()
+    only: frozenset[int] = frozenset()
 
 
 REPEATABLE = RetryPolicy()
 ONCE = RetryPolicy(attempts=1)
+# For calls that may be made once, of a system that counts calls before it does anything: those that were too many were not made.
+ONCE_TAKEN = RetryPolicy(only=frozenset({httpx.codes.TOO_MANY_REQUESTS}))
 
 
 def retrying(policy: RetryPolicy) -> tenacity.Retrying:
@@ -75,7 +79,7 @@ def retrying(policy: RetryPolicy) -> tenacity.Retrying:
     def again(error: BaseException) -> bool:
         if not isinstance(error, ApiError) or (error.retry_after or 0) > LONGEST_RETRY_AFTER:
             return False
-        return error.transient or error.status in policy.also
+        return error.status in policy.only if policy.only else error.transient or error.status in policy.also
 
     return tenacity.Retrying(
         stop=tenacity.stop_after_attempt(policy.attempts),
@@ -198,6 +202,7 @@ class Api:
         secrets: Values that must not appear in a message, whatever the system answers.
         judge: Tells whether an answer is a failure, and which.
         request_id_header: Where the system names the request.
+        take_turn: Called before every attempt of a call; waits where the system limits their rate.
     """
 
     system: str
@@ -206,6 +211,7 @@ class Api:
     secrets: Collection[str] = ()
     judge: Callable[[httpx.Response], Failure | None] = plain_failure
     request_id_header: str = "x-request-id"
+    take_turn: Callable[[], None] = lambda: None
 
     def call(
         self,
@@ -246,6 +252,7 @@ class Api:
         patience = _patience(timeout)
 
         def attempt() -> httpx.Response:
+            self.take_turn()
             try:
                 with client().stream(
                     method,

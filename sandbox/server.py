@@ -145,8 +145,8 @@ def install(world: World, present: Sequence[Environment] = ()) -> None:
 def inspect(world: World) -> dict[str, Any]:
     """Return what DESIGN.md section 6 calls `inspect`, from the databases alone.
 
-    More keys than there: `violations` (`invariants.py`), `neon`, `postgres`, `resend`, `stripe`, `upstash`,
-    `control_plane`, `environments` (from their modules), a
+    More keys than there: `violations` (`invariants.py`), `rate_limited` (`World.rate_limited`), `neon`, `postgres`,
+    `resend`, `stripe`, `upstash`, `control_plane`, `environments` (from their modules), a
     credential's `expires_at` and `refused_from` (when its revocation bites; a credential is not `live` from its
     revocation on, though it may be accepted until then).
 
@@ -186,6 +186,7 @@ def inspect(world: World) -> dict[str, Any]:
         "breakages": world.breakages(),
         "violations": invariants.listing(world),
         "requests": world.requests(),
+        "rate_limited": world.rate_limited(),
     }
 
 

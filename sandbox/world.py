@@ -494,6 +494,14 @@ class World:
         """Return the number of requests since the sandbox's creation, by `<provider> <METHOD> <path template>`."""
         return {row["request"]: row["count"] for row in self.database.execute("SELECT * FROM requests ORDER BY 1")}
 
+    def rate_limited(self) -> dict[str, int]:
+        """Return how many requests were answered 429 since the sandbox's creation, as `requests` names them; injected ones count."""
+        rows = self.database.execute(
+            "SELECT provider || ' ' || method || ' ' || template AS request, COUNT(*) AS count FROM request_log"
+            " WHERE status = 429 GROUP BY request ORDER BY request"
+        )
+        return {row["request"]: row["count"] for row in rows}
+
     # -- ports --------------------------------------------------------------------------------------------------------
 
     def port(self, service: str) -> int:

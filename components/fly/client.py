@@ -7,6 +7,7 @@ marked "not established"; nothing here depends on it.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -16,12 +17,17 @@ from components.clock import utc_now
 from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolicy, failure_with, json_body, pages, part
 from components.keyring import Issued, Minted, is_live
 from components.operator_credentials import endpoint
+from components.rate_limit import Limit, take_turn
 
 MACAROON_PREFIXES = ("fm1r_", "fm1a_", "fm2_")
 SCHEMES = {"bearer", "flyv1"}
 LOG_PAGES = 50
 CONFIGURING_EVENTS = frozenset({"launch", "update"})
 DELETED_STATES = frozenset({"destroyed", "destroying"})
+# "Working with the Machines API", "Rate limits": for each action and machine; where there is no machine, for each action and app.
+LIMIT = Limit(rate=1, burst=3)
+GET_MACHINE = "get machine"
+LIMITS = {GET_MACHINE: Limit(rate=5, burst=10)}
 
 
 def token_parts(token: str) -> tuple[list[str], list[str]]:
@@ -199,10 +205,13 @@ class FlyClient:
     token: str = field(repr=False)
     system: str = "Fly"
 
-    def _machines(self) -> Api:
+    def _machines(self, action: str, subject: str) -> Api:
+        """The Machines API for one action on `subject`: a machine's id, or an app where the action is not one on a machine."""
+        base_url = endpoint("FLY_FLAPS_BASE_URL", "https://api.machines.dev") + "/v1"
         return Api(
             system=self.system,
-            base_url=endpoint("FLY_FLAPS_BASE_URL", "https://api.machines.dev") + "/v1",
+            base_url=base_url,
+            take_turn=partial(take_turn, base_url, f"{action} {subject}", LIMITS.get(action, LIMIT)),
             headers={"authorization": machines_authorization(self.token)},
             secrets=[self.token],
             judge=failure_with(_explain),
@@ -229,7 +238,9 @@ class FlyClient:
             ApiError: Fly refused the token, or did not answer.
         """
         try:
-            self._machines().call("GET", f"/apps/{part(app)}", operation=f"look up app {app}", policy=REPEATABLE)
+            self._machines("get app", app).call(
+                "GET", f"/apps/{part(app)}", operation=f"look up app {app}", policy=REPEATABLE
+            )
         except ApiError as error:
             if error.status in {403, 404}:
                 return False
@@ -239,7 +250,7 @@ class FlyClient:
     def list_secrets(self, app: str) -> dict[str, AppSecret]:
         """The app's secrets by name, without their values."""
         body = (
-            self._machines()
+            self._machines("list secrets", app)
             .call("GET", f"/apps/{part(app)}/secrets", operation=f"list the secrets of app {app}", policy=REPEATABLE)
             .json()
         )
@@ -257,7 +268,7 @@ class FlyClient:
         the version.
         """
         body = (
-            self._machines()
+            self._machines("update secrets", app)
             .call(
                 "POST",
                 f"/apps/{part(app)}/secrets",
@@ -279,7 +290,7 @@ class FlyClient:
     def list_machines(self, app: str) -> list[Machine]:
         """The app's machines, less destroyed ones, sorted by id."""
         body = (
-            self._machines()
+            self._machines("list machines", app)
             .call("GET", f"/apps/{part(app)}/machines", operation=f"list the machines of app {app}", policy=REPEATABLE)
             .json()
         )
@@ -290,7 +301,9 @@ class FlyClient:
         """One machine."""
         path = f"/apps/{part(app)}/machines/{part(machine_id)}"
         return _machine(
-            self._machines().call("GET", path, operation=f"read machine {machine_id}", policy=REPEATABLE).json()
+            self._machines(GET_MACHINE, machine_id)
+            .call("GET", path, operation=f"read machine {machine_id}", policy=REPEATABLE)
+            .json()
         )
 
     def acquire_lease(self, app: str, machine_id: str, *, seconds: int, description: str) -> str:
@@ -306,7 +319,7 @@ class FlyClient:
             ApiError: With status 409 where somebody else holds it.
         """
         body = (
-            self._machines()
+            self._machines("lease", machine_id)
             .call(
                 "POST",
                 f"/apps/{part(app)}/machines/{part(machine_id)}/lease",
@@ -321,7 +334,7 @@ class FlyClient:
 
     def refresh_lease(self, app: str, machine_id: str, nonce: str, *, seconds: int) -> None:
         """Keeps a lease for `seconds` more."""
-        self._machines().call(
+        self._machines("lease", machine_id).call(
             "POST",
             f"/apps/{part(app)}/machines/{part(machine_id)}/lease",
             operation=f"refresh the lease of machine {machine_id}",
@@ -332,7 +345,7 @@ class FlyClient:
 
     def release_lease(self, app: str, machine_id: str, nonce: str) -> None:
         """Gives a lease back."""
-        self._machines().call(
+        self._machines("release lease", machine_id).call(
             "DELETE",
             f"/apps/{part(app)}/machines/{part(machine_id)}/lease",
             operation=f"release the lease of machine {machine_id}",
@@ -362,7 +375,7 @@ class FlyClient:
             "min_secrets_version": min_secrets_version,
             "current_version": machine.instance_id,
         }
-        response = self._machines().call(
+        response = self._machines("update machine", machine.machine_id).call(
             "POST",
             f"/apps/{part(app)}/machines/{part(machine.machine_id)}",
             operation=f"update machine {machine.machine_id}",
@@ -377,7 +390,7 @@ class FlyClient:
     def wait_until_started(self, app: str, machine_id: str, *, instance_id: str, seconds: int) -> bool:
         """Waits up to `seconds` (1 to 60) for the machine to run that version; False where it does not yet."""
         try:
-            self._machines().call(
+            self._machines("wait", machine_id).call(
                 "GET",
                 f"/apps/{part(app)}/machines/{part(machine_id)}/wait",
                 operation=f"wait for machine {machine_id}",

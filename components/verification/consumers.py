@@ -16,7 +16,13 @@ from components.fly.client import FlyClient
 from components.fly.rollout import has_booted_since, health, should_run
 from components.http import ApiError
 from components.operator_credentials import endpoint
+from components.rate_limit import Limit, take_turn
+from components.resend.client import take_turn_for_a_mail
 from components.verification.check import CheckFailedError, Deadline, progress
+
+# The control plane makes a machine for each org, and Fly lets it make one a second in an app ("Working with the Machines API"): where it makes
+# more, orgs fail. All verifications that make an org begin at the same time.
+MACHINES_OF_ORGS = Limit(rate=1, burst=3)
 
 
 def written_at(fly: FlyClient, app: str, secret: str) -> datetime:
@@ -101,6 +107,7 @@ class DisposableOrg:
             CheckFailedError: It could not be provisioned, or `examine` found it wanting. It is deleted all the same.
         """
         self._delete_leftovers()
+        take_turn(self.control_plane.url, "create org", MACHINES_OF_ORGS)
         try:
             org = self.control_plane.create_org(
                 slug=self.slug, name="Secret rotation test", owner_user_id=self.owner_user_id
@@ -110,7 +117,7 @@ class DisposableOrg:
         except BaseException:
             self._delete_quietly(self.slug)
             raise
-        self.control_plane.delete_org(self.slug)
+        self._delete(self.slug)
         return org
 
     def _delete_leftovers(self) -> None:
@@ -118,7 +125,11 @@ class DisposableOrg:
         for org in self.control_plane.orgs():
             if self.leftovers.fullmatch(org.slug):
                 progress(f"deleting the disposable org {org.slug} of an earlier verification")
-                self.control_plane.delete_org(org.slug)
+                self._delete(org.slug)
+
+    def _delete(self, slug: str) -> None:
+        take_turn_for_a_mail()  # which confirms the deletion
+        self.control_plane.delete_org(slug)
 
     def _await_running(self, org: Org) -> None:
         seen = False  # a list that is cut off at its limit may never show it
@@ -138,7 +149,7 @@ class DisposableOrg:
     def _delete_quietly(self, slug: str) -> None:
         """Cleans up on the way out of an error, which must not be replaced by another."""
         try:
-            self.control_plane.delete_org(slug)
+            self._delete(slug)
         except ApiError as error:
             progress(f"the disposable org {slug} is left: {error}; the next verification deletes it")
 

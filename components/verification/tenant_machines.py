@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import httpx
+
 from components.control_plane.client import Org
-from components.fly.client import FlyClient, Machine
+from components.fly.client import DELETED_STATES, FlyClient, Machine
 from components.fly.rollout import health, should_run
+from components.http import ApiError
 from components.tenants.rollout import behind, holding, org_of
 from components.verification.check import CheckFailedError, Deadline, wait
 from components.verification.consumers import DisposableOrgSettings
@@ -67,7 +70,7 @@ class TenantMachines:
             return not all_hold() or not self._ill(machines)
 
         wait(all_hold, patience, waiting_for=f"the machines of {self.app} to hold the new {self.variable}")
-        if not self._behind(machines):
+        if not self._behind(machines) and self._ill(machines):
             wait(all_are_healthy, health_patience, waiting_for=f"the machines of {self.app} to be healthy")
         if faults := [*map(_fault, self._behind(machines)), *self._ill(machines)]:
             count = len(self._behind(machines)) + len(self._holding(machines))
@@ -112,8 +115,18 @@ def machine_of(fly: FlyClient, app: str, org: Org) -> Machine:
 
 def await_gone(fly: FlyClient, app: str, machine_id: str, org: Org, *, timeout: float) -> None:
     """Waits until the machine of a deleted org is gone. Raises CheckFailedError."""
+
+    def gone() -> bool:
+        # Not the list, which may be asked for once a second by all checks together.
+        try:
+            return fly.get_machine(app, machine_id).state in DELETED_STATES
+        except ApiError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return True
+            raise
+
     Deadline(timeout).poll(
-        lambda: machine_id not in {machine.machine_id for machine in fly.list_machines(app)},
+        gone,
         waiting_for=f"the tenant machine {machine_id} of the deleted org {org.slug} to be gone",
     )
 

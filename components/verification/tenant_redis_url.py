@@ -85,7 +85,7 @@ def org_gets(disposable: DisposableOrg, fly: FlyClient, settings: Settings, valu
             )
 
         def healthy() -> bool:
-            return not health(machine_of(fly, settings.tenant_app, org), since=None)
+            return not health(fly.get_machine(settings.tenant_app, machine.machine_id), since=None)
 
         Deadline(settings.org_timeout).poll(
             healthy, waiting_for=f"machine {machine.machine_id} of org {org.slug} to be healthy"

@@ -118,6 +118,11 @@ class Stage(Workspace):
         """The requests that the sandbox got since the one of that number, by whomever."""
         return [json.loads(line) for line in self.sandbox("requests", "--after", str(after)).splitlines()]
 
+    def refused_by_fly_for_their_rate(self) -> dict[str, int]:
+        """How many requests Fly has answered 429, by kind. Only where `rate_limits` is switched on."""
+        refused: dict[str, int] = self.inspect()["rate_limited"]
+        return {request: count for request, count in refused.items() if request.startswith("fly ")}
+
     def last_request(self) -> int:
         """The number of the request that came last."""
         return int(self.requests()[-1]["number"])

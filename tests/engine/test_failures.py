@@ -360,6 +360,7 @@ def test_rate_limits_of_fly_are_respected(stage: Stage) -> None:
     stage.set_generation(SECRET, 2)
     stage.deploys()
     stage.assert_settled(2)
+    assert stage.refused_by_fly_for_their_rate() == {}
 
 
 def test_refresh_changes_nothing(deployed: Stage) -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.sandbox.running import CONTROL_PLANE, TENANT, Client, until
+from tools.workspace import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import httpx
 
     from tests.sandbox.running import Sandbox
 
+LEASE = "fly POST /v1/apps/{app}/machines/{machine}/lease"
+LIST = "fly GET /v1/apps/{app}/machines"
 IMAGE = "registry.fly.io/molecule-tenant:latest"
 CHECKED = {
     "image": IMAGE,
@@ -552,4 +559,23 @@ def test_rate_limits(sandbox: Sandbox, tenant: dict[str, Any]) -> None:
         assert statuses[0] == 201
         assert 429 in statuses
         assert {sandbox.fly("GET", path_of(tenant, TENANT)).status_code for _ in range(8)} == {200}
+    assert sandbox.inspect()["rate_limited"][LEASE] == statuses.count(429)
     time.sleep(1)
+
+
+def test_processes_that_ask_at_once_are_not_refused(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Eight checks of a rotation, each a process of its own, list the machines of one app at the same time."""
+    before = sandbox.inspect()
+    with sandbox.setting(rate_limits=1):
+        lister = (
+            "import os; from components.fly.client import FlyClient; "
+            f"FlyClient(os.environ['FLY_ACCESS_TOKEN']).list_machines('{TENANT}')"
+        )
+        environment = {**os.environ, **sandbox.environment, "TMPDIR": str(tmp_path)}
+        listers = [
+            subprocess.Popen([sys.executable, "-c", lister], cwd=CHECKOUT, env=environment) for _process in range(8)
+        ]
+        assert [each.wait(timeout=120) for each in listers] == [0] * len(listers)
+    after = sandbox.inspect()
+    assert after["requests"][LIST] - before["requests"].get(LIST, 0) == len(listers)
+    assert after["rate_limited"] == before["rate_limited"], "nobody had to ask again"

@@ -1,8 +1,10 @@
 """Fixtures of all unit tests: a clock that does not wait, a wire that is no network, an empty environment."""
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pulumi
@@ -10,7 +12,7 @@ import pytest
 import tenacity.nap
 from pulumi.runtime.settings import set_root_resource
 
-from components import http, lifecycle
+from components import http, lifecycle, rate_limit
 from components.fly import rollout
 from components.github.resources import Watch
 from components.neon import client as neon_client
@@ -48,6 +50,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     for module in (tenacity.nap, rollout, check, lifecycle, neon_client):
         monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture(autouse=True)
+def turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clock:
+    """The clock of rate limits, whose waiting is none of other tests' business; they are kept in files of this test."""
+    clock = Clock()
+    monkeypatch.setattr(rate_limit, "time", clock)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(rate_limit, "_own", {})
     return clock
 
 

@@ -1,10 +1,15 @@
 """Is a disposable org of its kind of verification, and are leftovers of that kind alone deleted?"""
 
+from itertools import pairwise
+
+import httpx
 import pytest
 
 from components.errors import RefusedError
 from components.verification import consumers
 from components.verification.consumers import DisposableOrgSettings
+
+from .wire import Clock, Wire, body_of, reply
 
 SETTINGS = DisposableOrgSettings(app="cp", url="https://cp.test/", owner_user_id="owner", org_timeout=60)
 
@@ -47,3 +52,28 @@ def test_without_the_operators_token_there_is_no_org(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("CP_ADMIN_API_TOKEN")
     with pytest.raises(RefusedError, match="admin token of the control plane"):
         SETTINGS.disposable_org("some.test")
+
+
+def test_what_the_control_plane_does_for_an_org_takes_turns(wire: Wire, turns: Clock) -> None:
+    """Five verifications make an org each: a machine a second, after two at once, and a mail each time one is deleted."""
+    listed: list[dict[str, str]] = []
+    waited: dict[str, list[float]] = {"POST": [], "DELETE": []}
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        if request.method in waited:
+            waited[request.method].append(turns.monotonic())
+        if request.method == "POST":
+            org = {"id": "o", "slug": body_of(request)["slug"], "instance_status": "running"}
+            listed[:] = [org]
+            return reply(201, {**org, "status": "provisioning"})
+        return reply(204) if request.method == "DELETE" else reply(200, {"orgs": listed})
+
+    wire.serve = serve
+    for kind in ("a", "b", "c", "d", "e"):
+        SETTINGS.disposable_org(kind).use(lambda _org: None)
+
+    made, deleted = waited["POST"], waited["DELETE"]
+    assert len(made) == len(deleted) == 5
+    assert made[2] - made[0] >= 0.99
+    assert made[4] - made[0] >= 2.99
+    assert all(later - earlier >= 0.99 for earlier, later in pairwise(deleted))

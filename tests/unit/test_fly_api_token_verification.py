@@ -33,7 +33,7 @@ from components.verification.fly_api_token import (
 
 from .announced import assert_announced, assert_covered, assert_needed, changes
 from .fake_control_plane import Answers, FakeControlPlane, machine
-from .wire import START, Clock, Wire, at, booted, reply
+from .wire import START, Clock, Wire, at, booted, one_machine, reply
 
 KIND = "rotationtest-fly"
 SUBJECT = check.Subject(secret="FLY_API_TOKEN", generation=2, credential_id="t2")
@@ -98,6 +98,7 @@ class World(FakeControlPlane):
         return {
             **super().answers(body, parameters),
             "GET /v1/apps/tenant/machines": lambda: reply(200, self.tenants),
+            r"GET /v1/apps/tenant/machines/(\w+)": lambda machine_id: one_machine(self.tenants, machine_id),
             "GET /repos/o/r": lambda: reply(200, {"default_branch": "trunk"}),
             "GET /repos/o/r/actions/secrets/FLY_API_TOKEN": lambda: reply(200, {"updated_at": at(0)}),
             "GET /repos/o/r/actions/workflows/publish.yml/runs": self._list_dispatched,

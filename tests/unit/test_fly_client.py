@@ -9,6 +9,7 @@ import pytest
 from components.fly import client as fly
 from components.fly.client import FlyClient, Machine
 from components.http import ApiError
+from components.rate_limit import Limit
 
 from .wire import START, Clock, Wire, body_of, booted, reply
 
@@ -486,3 +487,48 @@ def test_an_environment_that_fly_quotes_is_not_repeated(wire: Wire) -> None:
     assert "config.env" in str(failed.value)
     assert "the-new-password" not in str(failed.value) + repr(failed.value)
     assert "the-old-password" not in repr(machine)
+
+
+def test_each_call_takes_its_turn(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By action and machine, or app where the action is on no machine; GraphQL and releases have no limit that is known."""
+    turns: list[tuple[str, str, Limit]] = []
+    monkeypatch.setattr(fly, "take_turn", lambda *turn: turns.append(turn))
+    machine = {"id": "m1", "state": "started"}
+    lease = {"data": {"nonce": "n"}}
+    wire.will(reply(200), reply(200, {}), reply(200, {"version": 1}), reply(200, []), reply(200, machine))
+    CLIENT.app_exists("cp")
+    CLIENT.list_secrets("cp")
+    CLIENT.write_secrets("cp", {"A": "1"})
+    CLIENT.list_machines("cp")
+    CLIENT.get_machine("cp", "m1")
+    wire.will(reply(201, lease), reply(201, lease), reply(200), reply(200, machine), reply(200))
+    CLIENT.acquire_lease("cp", "m1", seconds=9, description="d")
+    CLIENT.refresh_lease("cp", "m1", "n", seconds=9)
+    CLIENT.release_lease("cp", "m1", "n")
+    CLIENT.update_machine("cp", MACHINE, config={}, nonce="n", min_secrets_version=1, skip_launch=False)
+    CLIENT.wait_until_started("cp", "m1", instance_id="I1", seconds=5)
+    wire.will(reply(200, {}), reply(200, {"data": {}}))
+    CLIENT.finish_release("r", "complete")
+    CLIENT.revoke_token("t")
+
+    usual, often = Limit(rate=1, burst=3), Limit(rate=5, burst=10)
+    assert {api for api, _call, _limit in turns} == {"https://api.machines.dev/v1"}
+    assert [(call, limit) for _api, call, limit in turns] == [
+        ("get app cp", usual),
+        ("list secrets cp", usual),
+        ("update secrets cp", usual),
+        ("list machines cp", usual),
+        ("get machine m1", often),
+        ("lease m1", usual),
+        ("lease m1", usual),
+        ("release lease m1", usual),
+        ("update machine m1", usual),
+        ("wait m1", usual),
+    ]
+
+
+def test_calls_that_come_together_wait_for_their_turns(wire: Wire, turns: Clock) -> None:
+    wire.will(*[reply(200, []) for _ in range(8)])
+    for _ in range(8):
+        FlyClient(token="another").list_machines("cp")
+    assert sum(turns.naps) == pytest.approx(6, abs=0.2), "two at once, then one a second, whatever the token"

@@ -84,6 +84,14 @@ def test_no_more_calls_are_made_than_the_policy_allows(wire: Wire, attempts: int
     assert len(wire.requests) == attempts
 
 
+def test_every_attempt_takes_its_turn_first(wire: Wire) -> None:
+    seen: list[int] = []
+    wire.will(reply(429), reply(503), reply(200))
+    api = replace(API, take_turn=lambda: seen.append(len(wire.requests)))
+    api.call("GET", "/things", operation="read the things", policy=REPEATABLE)
+    assert seen == [0, 1, 2]
+
+
 def test_a_call_that_may_be_made_once_is_made_once(wire: Wire) -> None:
     wire.will(httpx.ReadTimeout("timed out"))
     assert failure(ONCE).status is None

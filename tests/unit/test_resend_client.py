@@ -11,7 +11,7 @@ from components.http import ApiError
 from components.keyring import Issued
 from components.resend.client import PAGE, Domain, DomainRecord, ResendClient
 
-from .wire import Wire, body_of, reply
+from .wire import Clock, Wire, body_of, reply
 
 KEY = "re_operator_key-with-full-access"
 CLIENT = ResendClient(KEY)
@@ -238,7 +238,7 @@ def test_a_key_is_minted_that_may_only_send_for_one_domain(wire: Wire) -> None:
     assert body_of(wire.last) == {"name": "n", "permission": "sending_access", "domain_id": "d1"}
 
 
-@pytest.mark.parametrize("answer", [reply(403), reply(429), reply(500), reply(503), httpx.ReadTimeout("late")], ids=str)
+@pytest.mark.parametrize("answer", [reply(403), reply(409), reply(500), reply(503), httpx.ReadTimeout("late")], ids=str)
 def test_minting_is_never_repeated(wire: Wire, answer: httpx.Response | Exception) -> None:
     wire.will(answer)
     with pytest.raises(ApiError, match="mint key n"):
@@ -262,3 +262,50 @@ def test_a_deletion_that_resend_refuses_is_an_error(wire: Wire, status: int) -> 
     wire.will(failure(status, "x", "no"))
     with pytest.raises(ApiError, match="delete key k1"):
         CLIENT.delete_key("k1")
+
+
+def test_calls_of_all_keys_take_turns(wire: Wire, turns: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is the team's, and no call says whose a key is."""
+    wire.serve = pages([])
+    for key_number in range(5):
+        ResendClient(f"re_key-{key_number}").authenticates()
+    assert sum(turns.naps) >= 2, "five calls take two seconds at two a second"
+    before = len(turns.naps)
+    monkeypatch.setenv("RESEND_API_URL", "http://127.0.0.1:1/")
+    CLIENT.authenticates()
+    assert len(turns.naps) == before, "another Resend"
+
+
+def test_turns_are_as_close_as_resend_says(wire: Wire, turns: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESEND_API_URL", "http://generous.test")
+    wire.serve = lambda _request: reply(200, {"data": []}, ratelimit_limit="10")
+    CLIENT.domains()
+    turns.naps.clear()
+    for _ in range(11):
+        CLIENT.domains()
+    assert 0.6 <= sum(turns.naps) <= 2
+
+
+@pytest.mark.parametrize("told", ["", "0", "-1", "many", "1.5", "9" * 50])
+def test_what_is_no_number_of_requests_is_not_believed(
+    wire: Wire, turns: Clock, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setenv("RESEND_API_URL", "http://strange.test")
+    wire.serve = lambda _request: reply(200, {"data": []}, ratelimit_limit=told)
+    for _ in range(5):
+        CLIENT.domains()
+    assert 2 <= sum(turns.naps) <= 3
+
+
+def test_a_key_is_minted_once_the_team_has_a_request_left(wire: Wire) -> None:
+    too_many = failure(429, "rate_limit_exceeded", "Too many requests.")
+    wire.will(too_many, too_many, reply(201, {"id": "k", "token": "re_new"}))
+    assert CLIENT.create_key(name="n", domain_id="d", created_at=CREATED).credential_id == "k"
+    assert len(wire.requests) == 3
+
+
+def test_who_waits_for_a_mail_leaves_half_of_the_requests(wire: Wire, turns: Clock) -> None:
+    wire.serve = pages([])
+    for _ in range(5):
+        CLIENT.emails_since(datetime(2026, 1, 1, tzinfo=UTC))
+    assert sum(turns.naps) == pytest.approx(4, abs=0.2)

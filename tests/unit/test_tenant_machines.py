@@ -4,11 +4,14 @@ import base64
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 
+from components.control_plane.client import Org
 from components.fly.client import FlyClient
+from components.http import ApiError
 from components.verification.check import CheckFailedError
-from components.verification.tenant_machines import TenantMachines
+from components.verification.tenant_machines import TenantMachines, await_gone
 
 from .wire import START, Clock, Wire, booted, reply
 
@@ -122,3 +125,33 @@ def test_a_url_of_another_server_is_somebodys_own(wire: Wire) -> None:
     with pytest.raises(CheckFailedError, match=r"1 of 2 .*t2.* has another value") as failed:
         shared.assert_hold(patience=0, health_patience=0)
     assert "word" not in str(failed.value)
+
+
+def test_healthy_machines_are_listed_once(wire: Wire) -> None:
+    look(wire, machine(1), health_patience=60)
+    assert wire.lines == ["GET /v1/apps/tenant/machines"]
+
+
+ORG = Org(org_id="o", slug="s", status="running")
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        reply(404, {"error": "machine not found"}),
+        *(reply(200, machine(1, state=each)) for each in ("destroying", "destroyed")),
+    ],
+)
+def test_the_machine_of_a_deleted_org_is_waited_for(wire: Wire, clock: Clock, last: httpx.Response) -> None:
+    wire.will(reply(200, machine(1)), reply(200, machine(1, state="stopping")), last)
+    await_gone(FlyClient("token"), "tenant", "t1", ORG, timeout=60)
+    assert clock.naps == [1, 1]
+
+
+def test_a_machine_that_stays_or_cannot_be_asked_for_is_not_gone(wire: Wire) -> None:
+    wire.serve = lambda _request: reply(200, machine(1))
+    with pytest.raises(CheckFailedError, match="t1 of the deleted org s to be gone"):
+        await_gone(FlyClient("token"), "tenant", "t1", ORG, timeout=5)
+    wire.serve = lambda _request: reply(403)
+    with pytest.raises(ApiError):
+        await_gone(FlyClient("token"), "tenant", "t1", ORG, timeout=5)

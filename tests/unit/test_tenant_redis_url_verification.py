@@ -15,7 +15,7 @@ from components.verification import tenant_redis_url
 from components.verification.check import CheckFailedError, Subject
 
 from .announced import assert_covered
-from .wire import START, Clock, Wire, body_of, booted, reply
+from .wire import START, Clock, Wire, body_of, booted, one_machine, reply
 
 NEW = "rediss://molecule_tenants.cp-g2:new-token-of-g2@shared.upstash.io:6379"
 OLD = "rediss://default:old-password@shared.upstash.io:6379"
@@ -65,6 +65,8 @@ class World:
             line = f"{request.method} {request.url.path}"
             if match := re.fullmatch(r"DELETE /cp/admin/tenants/(.*)", line):
                 return self._delete_org(match[1])
+            if match := re.fullmatch(r"GET /v1/apps/tenants/machines/(\w+)", line):
+                return one_machine(self.tenants, match[1])
             secret = {"name": "TENANT_REDIS_URL", "digest": "d", "updated_at": START.isoformat()}
             answers: dict[str, Callable[[], httpx.Response]] = {
                 "GET /v1/apps/cp/secrets": lambda: reply(200, {"secrets": [secret]}),

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -50,6 +50,12 @@ def reply(status: int = 200, body: object = None, **headers: str) -> httpx.Respo
     if body is None:
         return httpx.Response(status, headers=named)
     return httpx.Response(status, json=body, headers=named)
+
+
+def one_machine(machines: Sequence[Mapping[str, Any]], machine_id: str) -> httpx.Response:
+    """Fly's answer about one of these machines."""
+    found = [each for each in machines if each["id"] == machine_id]
+    return reply(200, found[0]) if found else reply(404, {"error": f"machine not found: {machine_id}"})
 
 
 class Wire:
