@@ -1,5 +1,6 @@
 """Fixtures of all unit tests: a clock that does not wait, a wire that is no network, an empty environment."""
 
+import asyncio
 import os
 import tempfile
 import threading
@@ -76,6 +77,15 @@ def no_stack_of_another_test() -> Iterator[None]:
     """The SDK's mocks keep the first stack resource of the process, with outputs that belong to the event loop of that test."""
     yield
     set_root_resource(None)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def an_event_loop() -> None:
+    """The SDK's mocks want one in the main thread; `asyncio.run` of a test before takes it away."""
+    try:
+        asyncio.get_event_loop()
+    except RuntimeError:
+        asyncio.set_event_loop(asyncio.new_event_loop())
 
 
 @pytest.fixture(autouse=True)

@@ -332,6 +332,17 @@ GITHUB = [
         for path, described in STORES.items()
     ),
     *(
+        call("github", "secrets", path).answered(
+            Answer(
+                f"GET {STORES[path]}",
+                {"total_count": 1, "secrets": [{"name": "A", "created_at": SHOWN, "updated_at": SHOWN}]},
+            ),
+            result={"A": SecretMetadata(updated_at=MOMENT, visibility="")},
+        )
+        # The others are described in the same words.
+        for path in ("/repos/o/r/actions/secrets", "/repos/o/r/environments/e%2F1/secrets")
+    ),
+    *(
         call("github", "selected_repositories", path, "A").answered(
             Answer(
                 f"GET {STORES[path]}/{{secret_name}}/repositories",

@@ -495,13 +495,15 @@ def test_each_call_takes_its_turn(wire: Wire, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(fly, "take_turn", lambda *turn: turns.append(turn))
     machine = {"id": "m1", "state": "started"}
     lease = {"data": {"nonce": "n"}}
-    wire.will(reply(200), reply(200, {}), reply(200, {"version": 1}), reply(200, []), reply(200, machine))
+    wire.will(
+        reply(200, {"name": "cp"}), reply(200, {}), reply(200, {"version": 1}), reply(200, []), reply(200, machine)
+    )
     CLIENT.app_exists("cp")
     CLIENT.list_secrets("cp")
     CLIENT.write_secrets("cp", {"A": "1"})
     CLIENT.list_machines("cp")
     CLIENT.get_machine("cp", "m1")
-    wire.will(reply(201, lease), reply(201, lease), reply(200), reply(200, machine), reply(200))
+    wire.will(reply(201, lease), reply(201, lease), reply(200), reply(200, machine), reply(200, {"ok": True}))
     CLIENT.acquire_lease("cp", "m1", seconds=9, description="d")
     CLIENT.refresh_lease("cp", "m1", "n", seconds=9)
     CLIENT.release_lease("cp", "m1", "n")

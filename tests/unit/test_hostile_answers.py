@@ -79,6 +79,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "github.has_workflow": lambda: GITHUB.has_workflow("o/r", "w.yml"),
     "github.default_branch": lambda: GITHUB.default_branch("o/r"),
     "github.secret": lambda: GITHUB.secret(PLACE, "A"),
+    "github.secrets": lambda: GITHUB.secrets(PLACE),
     "github.selected_repositories": lambda: GITHUB.selected_repositories("/orgs/o/actions/secrets", "A"),
     "github.organization_secrets": lambda: GITHUB.organization_secrets("o/r"),
     "github.environments": lambda: GITHUB.environments("o/r"),
