@@ -9,7 +9,8 @@ import pytest
 from tools.bench import tables, tenants, written
 from tools.bench.critical_path import Batch, Chain, Step
 from tools.bench.fleet import Ran
-from tools.bench.growth import Cell, Grown, cells
+from tools.bench.growth import Cell, Grown
+from tools.bench.growth import cell as cell_of
 from tools.bench.parameters import Parameters
 from tools.bench.processes import CHECKS, ENGINE, OTHERS, PROGRAM, PROVIDER, kind
 from tools.bench.tables import Sheet
@@ -45,14 +46,11 @@ def batch(began: float, ended: float, machines: int) -> Batch:
     return Batch(machines=names, began=START + timedelta(seconds=began), ended=START + timedelta(seconds=ended))
 
 
-def test_every_place_gets_a_secret() -> None:
-    assert [(each.secrets, each.places) for each in cells([10, 50], [1, 10, 50])] == [
-        (10, 1),
-        (10, 10),
-        (50, 1),
-        (50, 10),
-        (50, 50),
-    ]
+def test_a_cell_has_a_secret_for_every_app() -> None:
+    assert cell_of("50x10") == Cell(secrets=50, places=10)
+    for wrong in ("10x50", "10x0", "10", "x", "tenx1"):
+        with pytest.raises(ValueError):  # noqa: PT011 - for argparse, which says what was wrong
+            cell_of(wrong)
 
 
 def test_an_update_is_compared_with_path_and_floor_together_and_costs_are_shared_out() -> None:

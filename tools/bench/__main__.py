@@ -17,6 +17,7 @@ from tools.bench.rotation import Figures
 from tools.bench.tables import Sheet
 from tools.bench.threads import Arrangement
 
+CELLS = ("10x1", "10x10", "50x10", "100x1", "100x50")
 WIDE = 64  # operations that the engine begins at once, where it is told
 
 
@@ -51,9 +52,13 @@ def _parser() -> argparse.ArgumentParser:
         "growth", help="more secrets in one stack, over more apps and repositories, and more machines of tenants"
     )
     found.set_defaults(run=_growth)
-    found.add_argument("--secrets", type=int, nargs="*", default=[10, 50, 100], help="of a stack (default 10 50 100)")
     found.add_argument(
-        "--places", type=int, nargs="*", default=[1, 10, 50], help="apps, each with a repository (default 1 10 50)"
+        "--cells",
+        type=growth.cell,
+        nargs="*",
+        default=[growth.cell(each) for each in CELLS],
+        metavar="SECRETSxAPPS",
+        help=f"default {' '.join(CELLS)}",
     )
     found.add_argument(
         "--tenants", type=int, nargs="*", default=[10, 100, 1000], dest="tenant_counts", help="default 10 100 1000"
@@ -100,8 +105,7 @@ def _growth(options: argparse.Namespace, console: Console, directory: Path) -> i
     parameters = _parameters(options)
     about = f"{written.circumstances()}. A sandbox of its own for each line. {parameters.about()}"
     console.print(about)
-    cells = growth.cells(options.secrets, options.places)
-    found = growth.measure(directory, cells, parameters, console.print)
+    found = growth.measure(directory, options.cells, parameters, console.print)
     moved = tenants.measure(directory, options.tenant_counts, parameters, console.print)
     sheets = [*(tables.of_secrets(found) if found else []), *([tables.of_tenants(moved)] if moved else [])]
     _show(console, sheets)

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 Requests = Sequence[Mapping[str, Any]]
+PACE = "GitHub's pace"
 READS = frozenset({"GET", "HEAD"})
 UPDATE = "/v1/apps/{app}/machines/{machine}"
 
@@ -46,6 +47,11 @@ class Chain:
         """How long all of it takes."""
         return sum(step.seconds for step in self.steps)
 
+    @property
+    def paced(self) -> float:
+        """How much of that is GitHub's pace."""
+        return sum(step.seconds for step in self.steps if step.what == PACE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -76,6 +82,7 @@ def critical_path(
     healthy_since: Mapping[str, datetime],
     held_by_tenants: Collection[str],
     in_repository: Collection[str],
+    pace: float = 0.0,
 ) -> Chain:
     """The longest of the secrets' chains.
 
@@ -87,6 +94,7 @@ def critical_path(
         healthy_since: For every machine, when it became healthy after its restart.
         held_by_tenants: Secrets that tenants' machines hold.
         in_repository: Secrets that a repository holds.
+        pace: Seconds that GitHub asks to leave between two writes: every repository but the first waits for those before it.
     """
     secrets = list(secrets)
     tenants = _batches(requests, tenant_app, healthy_since) if set(held_by_tenants) & set(secrets) else []
@@ -109,6 +117,9 @@ def critical_path(
                 steps += tenants
             if secret in in_repository:
                 steps.append(Step(what="repository", seconds=_repository(requests, secret)))
+            if pace and secret in in_repository:
+                others = len(set(in_repository) & set(secrets)) - 1
+                steps.append(Step(what=PACE, seconds=pace * others))
             checked = [found for found in checks.get(secret, []) if _at(found) > first_write]
             steps.append(Step(what=f"verify {secret}", seconds=_span(checked)))
             steps.append(Step(what=f"revoke {secret}", seconds=_from_first_write(revocations.get(secret, []))))

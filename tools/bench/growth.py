@@ -5,13 +5,13 @@ once. Beside it: a program with the same resources and dependencies that do noth
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.bench.critical_path import Chain, critical_path, restarts
 from tools.bench.floors import floor_of, resources_of, turn
-from tools.bench.parameters import Parameters
+from tools.bench.parameters import AT_ONCE, Parameters
 from tools.bench.processes import watched
 from tools.bench.runs import healthy_since, last_request, made, previewed, requests_of, succeed, timed
 from tools.workspace import STACK, FailedError, Workspace, workspace
@@ -40,6 +40,8 @@ def secret(number: int) -> Secret:
 
 rotate(settings, [secret(number) for number in range(COUNT)], not_managed={})
 '''
+# Seconds between two writes, "Best practices for using the REST API: Pause between mutative requests". pulumi-github's `write_delay_ms`.
+PACE = 1.0
 PREVIEWS = 3  # of each kind, in turns
 
 
@@ -93,10 +95,16 @@ class Grown:
         return self.up / (self.chain.seconds + self.floor)
 
 
-def cells(secrets: Iterable[int], places: Iterable[int]) -> list[Cell]:
-    """All of them in which every place gets a secret."""
-    places = list(places)
-    return [Cell(secrets=count, places=among) for count in secrets for among in places if among <= count]
+def cell(text: str) -> Cell:
+    """A cell of the command line: `50x10` are fifty secrets over ten apps.
+
+    Raises:
+        ValueError: It is none, or not every app would get a secret.
+    """
+    secrets, places = (int(part) for part in text.split("x"))
+    if not 1 <= places <= secrets:
+        raise ValueError(text)
+    return Cell(secrets=secrets, places=places)
 
 
 def measure(
@@ -123,7 +131,9 @@ def _measured(directory: Path, cell: Cell, parameters: Parameters) -> Grown:
         apps = write_program(stage, environments, cell.secrets)
         names = [f"BENCH_{number:03}" for number in range(cell.secrets)]
         bump(stage, names, 1)
+        stage.sandbox("set", *AT_ONCE)
         succeed(stage)
+        stage.sandbox("set", *parameters.settings)
         floor = floor_of(stage, [1] * cell.secrets, tenants=0, repositories=cell.secrets, apps=cell.places)
         succeed(floor)
         resources = resources_of(stage)
@@ -150,6 +160,7 @@ def _measured(directory: Path, cell: Cell, parameters: Parameters) -> Grown:
             healthy_since=healthy,
             held_by_tenants=(),
             in_repository=names,
+            pace=PACE,
         ),
         restarts=sum(restarts(requests, app, healthy) for app in apps),
         requests=made(requests),

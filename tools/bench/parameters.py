@@ -46,3 +46,16 @@ class Parameters:
             *("--boot-time", str(self.boot_time), "--check-interval", str(self.check_interval)),
             *("--api-latency", str(self.api_latency)),
         ]
+
+    @property
+    def settings(self) -> list[str]:
+        """The times, for `python -m sandbox set`."""
+        return [
+            f"boot_time={self.boot_time}",
+            f"check_interval={self.check_interval}",
+            f"api_latency={self.api_latency}",
+        ]
+
+
+AT_ONCE = ("boot_time=0", "api_latency=0")
+"""Settings under which nothing is waited for: while what is measured is prepared."""

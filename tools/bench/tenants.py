@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tools.bench.critical_path import Batch, batches
 from tools.bench.growth import bump
-from tools.bench.parameters import Parameters
+from tools.bench.parameters import AT_ONCE, Parameters
 from tools.bench.processes import watched
 from tools.bench.runs import healthy_since, last_request, made, requests_of, succeed, timed
 from tools.workspace import STACK, workspace
@@ -59,7 +59,9 @@ def _measured(directory: Path, parameters: Parameters) -> Moved:
     with workspace(directory, *parameters.options, "--tenant-processes", "0") as stage:
         stage.must("config", "rm", "--stack", STACK, "rotations")
         bump(stage, [REDIS], 1)
+        stage.sandbox("set", *AT_ONCE)
         succeed(stage)
+        stage.sandbox("set", *parameters.settings)
         bump(stage, [REDIS], 2)
         mark = last_request(stage)
         with watched() as usage:
