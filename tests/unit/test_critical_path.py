@@ -100,10 +100,11 @@ def test_the_longest_chain_counts_with_what_only_its_secret_waits_for() -> None:
 
 
 def test_the_last_repository_waits_for_the_pace_of_all_before_it() -> None:
-    found = chain(in_repository={"A", "B", "not rotated"}, pace=1.5)
+    three = {"secrets": ["A", "B", "C"], "app": dict.fromkeys("ABC", APP)}
+    found = chain(**three, in_repository={"A", "B", "C", "not rotated"}, pace=1.5)
     assert found.secret == "B"
-    assert found.paced == 1.5
-    assert found.seconds == chain(in_repository={"A", "B"}).seconds + 1.5
+    assert found.paced == 3
+    assert found.seconds == chain(**three, in_repository={"A", "B", "C"}).seconds + 3
 
 
 def test_no_app_waits_for_another_one_and_the_longest_of_them_counts() -> None:
