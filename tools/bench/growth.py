@@ -6,7 +6,7 @@ once. Beside it: a program with the same resources and dependencies that do noth
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.bench.critical_path import Chain, critical_path, restarts
@@ -126,7 +126,8 @@ def measure(
 
 def _measured(directory: Path, cell: Cell, parameters: Parameters) -> Grown:
     environments = [STACK, *(f"place-{number:02}" for number in range(2, cell.places + 1))]
-    options = [*parameters.options, "--environment", ",".join(environments), "--light"]
+    # No tenants: nothing goes to them here.
+    options = [*replace(parameters, tenants=0).options, "--environment", ",".join(environments), "--light"]
     with workspace(directory, *options) as stage:
         apps = write_program(stage, environments, cell.secrets)
         names = [f"BENCH_{number:03}" for number in range(cell.secrets)]
