@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from tools.bench import fleet, growth, leaked, rotation, tables, tenants, threads, written
 from tools.bench.parameters import Parameters
@@ -93,7 +93,8 @@ def _parameters(options: argparse.Namespace) -> Parameters:
 
 def _show(console: Console, sheets: Sequence[Sheet]) -> None:
     for sheet in sheets:
-        table = Table(*sheet.headings, title=sheet.title)
+        # Wide ones are folded, not cut.
+        table = Table(*(Column(each, overflow="fold") for each in sheet.headings), title=sheet.title)
         for row in sheet.rows:
             table.add_row(*row)
         console.print(table)
