@@ -174,11 +174,16 @@ def engine_only(directory: Path, variables: Mapping[str, str]) -> Workspace:
     state.mkdir(parents=True)
     _tool(["-m", "tools.engine", "home", str(home)])
     backend = {"PULUMI_BACKEND_URL": f"file://{state}", "PULUMI_CONFIG_PASSPHRASE": "workspace"}
-    return Workspace(directory=directory, environment=_environment(home, {**backend, **variables}))
+    return Workspace(directory=directory, environment=environment(home, {**backend, **variables}))
 
 
-def _environment(home: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """What the engine runs with: nothing of the user's own accounts."""
+def environment(home: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """What the engine runs with: nothing of the user's own accounts.
+
+    Args:
+        home: The engine's own folder.
+        variables: More of them.
+    """
     engine = _tool(["-m", "tools.engine", "env"])
     path = engine.get("PATH", "").replace("$PATH", os.environ["PATH"]) or os.environ["PATH"]
     return {
@@ -209,7 +214,7 @@ def workspace(directory: Path, *sandbox_options: str) -> Iterator[Workspace]:
     try:
         made.sandbox("start", "--detach", *sandbox_options, timeout=900)
         variables = exports(made.sandbox("env"))
-        made = Workspace(directory=directory, environment=_environment(home, variables))
+        made = Workspace(directory=directory, environment=environment(home, variables))
         copy_program(made.program_directory)
         made.must("stack", "select", "--create", STACK)
         yield made

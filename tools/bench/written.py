@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from tools.bench.plot import Bar, bars
 from tools.bench.rotation import SIZES, Figures
 from tools.bench.tables import Sheet
 from tools.bench.tenants import Moved
-from tools.workspace import CHECKOUT
+from tools.workspace import CHECKOUT, environment
 
 
 def circumstances() -> str:
@@ -29,8 +30,18 @@ def circumstances() -> str:
         text=True,
         check=False,
     ).stdout.strip()
+    with tempfile.TemporaryDirectory() as home:  # it writes logs there
+        engine = subprocess.run(
+            ["pulumi", "version"],  # noqa: S607
+            env=environment(Path(home), {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        ).stdout.strip()
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    return f"{when}, commit {commit or 'unknown'}, Python {platform.python_version()}, {os.cpu_count()} cores"
+    versions = f"Pulumi {engine.removeprefix('v') or 'unknown'}, Python {platform.python_version()}"
+    return f"{when}, commit {commit or 'unknown'}, {versions}, {os.cpu_count()} cores"
 
 
 def rotation(directory: Path, figures: Figures, about: str) -> None:
