@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+from components import at_once
 from components.fly.client import AppSecret, FlyClient, Machine
 from components.fly.rollout import left_by_an_unfinished_rollout, to_write_again, waiting_for_a_restart
 from components.progress import AppInState, State
@@ -41,21 +43,27 @@ def look(
         ApiError: Fly did not answer.
     """
     secrets = list(secrets)
-    machines: dict[str, Sequence[Machine]] = {}
     drifted: dict[str, dict[Location, str]] = {secret.name: {} for secret in secrets}
-    for app, known in state.apps.items():
-        names = [each.name for each in secrets if FlySecret(app=app) in each.fly and each.name in known.names]
-        if names:
-            machines[app] = client.list_machines(app)
-            listed = client.list_secrets(app)
-            for name, why in _of_app(app, names, known, machines[app], listed, staged=staged).items():
-                drifted[name][FlySecret(app=app)] = why
-    for secret in secrets:
-        location = secret.tenants
-        if location is None or location.app not in state.tenants:
-            continue
-        if location.app not in machines:
-            machines[location.app] = client.list_machines(location.app)
+    named = {
+        app: [each.name for each in secrets if FlySecret(app=app) in each.fly and each.name in known.names]
+        for app, known in state.apps.items()
+    }
+    apps = [app for app, names in named.items() if names]
+    held_by_tenants = [
+        (secret, secret.tenants)
+        for secret in secrets
+        if secret.tenants is not None and secret.tenants.app in state.tenants
+    ]
+    asked = list(dict.fromkeys([*apps, *(location.app for _, location in held_by_tenants)]))
+    machines, listed = at_once.both(
+        lambda: dict(zip(asked, at_once.ask(partial(client.list_machines, app) for app in asked), strict=True)),
+        lambda: dict(zip(apps, at_once.ask(partial(client.list_secrets, app) for app in apps), strict=True)),
+    )
+    for app in apps:
+        known = state.apps[app]
+        for name, why in _of_app(app, named[app], known, machines[app], listed[app], staged=staged).items():
+            drifted[name][FlySecret(app=app)] = why
+    for secret, location in held_by_tenants:
         # The requested value, which they may have got in part; one that is yet to be minted is nobody's.
         wanted = state.of(secret.name).value_of(generations[secret.name])
         if wanted is not None and (why := _of_tenants(location, machines[location.app], wanted)):

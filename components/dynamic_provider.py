@@ -12,8 +12,9 @@ from typing import Any
 from pulumi.dynamic import ConfigureRequest, ReadResult, ResourceProvider
 from pulumi.output import Unknown
 
+from components import at_once
+from components.calls import ApiError
 from components.errors import OperatorError, RefusedError
-from components.http import ApiError
 
 Properties = dict[str, Any]
 PLUGIN = "pulumi.dynamic.__main__"  # the module that the engine starts for all dynamic providers of a stack
@@ -33,6 +34,7 @@ class Provider(ResourceProvider):
         """Keeps the stack's config, in the process of the provider only."""
         self._config = req.config
         end_with_the_engine()
+        _prepare()
 
     def config(self, key: str) -> str | None:
         """A key of the stack's config, as it was at the last update (see `operator_credentials`)."""
@@ -65,6 +67,11 @@ def looking_at(app: str) -> Iterator[None]:
         ) from error
 
 
+def _is_plugin() -> bool:
+    """Whether this is the process that the engine has started for all dynamic providers of a stack."""
+    return getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "") == PLUGIN
+
+
 @functools.cache
 def end_with_the_engine() -> None:
     """From now on the plugin's process ends in the moment in which its engine does, however that ended. Does nothing elsewhere.
@@ -75,8 +82,18 @@ def end_with_the_engine() -> None:
     The engine holds the other end of the pipe that is our standard error: when that is gone, `poll` says so (poll(2), POLLERR). The parent is
     no sign: between the engine and us stands a shell. Without `poll` (Windows) nothing is noticed.
     """
-    if getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "") == PLUGIN and hasattr(select, "poll"):
+    if _is_plugin() and hasattr(select, "poll"):
         threading.Thread(target=_end_with, args=(sys.stderr.fileno(),), name="end with the engine", daemon=True).start()
+
+
+@functools.cache
+def _prepare() -> None:
+    """Imports what the plugin's process is going to be called for, while the engine starts its other plugins. Does nothing elsewhere.
+
+    The first calls need none of it: what a credential's `diff` compares is in the state.
+    """
+    if _is_plugin():
+        at_once.import_meanwhile("components.fly.provider", "components.tenants.provider", "components.turning")
 
 
 def _end_with(pipe: int) -> None:

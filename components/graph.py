@@ -40,6 +40,9 @@ from components.verification.check import SETTINGS_VARIABLE
 from components.work import subject_of
 
 ALL = ["*"]  # every property
+# Not given: what a check is about is in its environment, so another subject updates it in place, and runs it (ADR 0013). Those that an older
+# version of this program deployed have triggers in the state; without this they would run again for nothing.
+TRIGGERS = ["triggers"]
 
 
 class Protection(pulumi.ComponentResource):
@@ -299,7 +302,6 @@ class Rotation(pulumi.ComponentResource):
                 **self._operator_environment,
             },
             stdin=stdin,
-            triggers=[subject],
             # The report of the last success: a verification can tell whether this generation has been verified before.
             add_previous_output_in_env=True,
             # Checks print no secret values; what they print is the operator's only sign of life for minutes.
@@ -309,7 +311,7 @@ class Rotation(pulumi.ComponentResource):
                 pulumi.ResourceOptions(
                     depends_on=after or [],
                     additional_secret_outputs=["stdout", "stderr"],
-                    ignore_changes=ALL if unchanged else None,
+                    ignore_changes=ALL if unchanged else TRIGGERS,
                 ),
             ),
         )

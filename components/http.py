@@ -5,7 +5,6 @@ the engine prints the text of exceptions verbatim, and masks only the secrets of
 """
 
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,12 +12,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import cache
+from threading import Lock
 from urllib.parse import quote
 
 import httpx
 import tenacity
 
 from components import clock
+from components.calls import LONGEST_REQUEST_ID, PURPOSE, ApiError, conceal, purpose
 from components.contacts import CONTACTS
 from components.errors import OperatorError, RefusedError
 from components.printable import one_line
@@ -27,86 +29,14 @@ from components.printable import one_line
 TIMEOUT = httpx.Timeout(75, connect=10, pool=10)
 # The environment variable that shortens (or for all calls without a deadline of their own lengthens) the wait for an answer, in seconds.
 TIMEOUT_VARIABLE = "ROTATION_HTTP_TIMEOUT"
-# What providers document as transient (Fly: 408, 429, 5xx; Neon: 423, 429, 503; GitHub and Stripe: 429, 5xx).
-TRANSIENT = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 NAME = "molecule-secrets"
-_purpose = ContextVar("purpose", default="")
+__all__ = ["ApiError", "conceal", "purpose"]  # what others get from here, beside what is defined here
+_being_made = Lock()
 # The largest answer that is read, decompressed. The largest honest one is the list of the machines of an app with a machine for every tenant:
 # with its configuration each takes a few KB, so that there is room for ten thousand of them. Whoever sends more fills memory.
 LARGEST_ANSWER = 64 * 1024 * 1024
 MOST_PAGES = 1000  # of a list; with 100 on each, more than an account may have of anything
-LONGEST_REASON = 300
-LONGEST_OPERATION = 600  # a write names every secret that is in it
-LONGEST_REQUEST_ID = 100
 LONGEST_RETRY_AFTER = 60.0  # seconds; a provider that asks for more gets an error instead of a hanging deployment
-
-
-class ApiError(Exception):
-    """An API call that did not succeed.
-
-    Attributes:
-        system: The external system, for example "Fly".
-        operation: What was tried, for example "write the secrets of app molecule-cp".
-        status: The HTTP status, or None where no answer came.
-        reason: What the system said, less every known secret, or what went wrong with the connection.
-        request_id: The system's id of the request, for its support.
-        retry_after: Seconds that the system asked to wait, or None.
-        sent: Whether there was a request at all; False where it could not even be made.
-    """
-
-    def __init__(
-        self,
-        system: str,
-        operation: str,
-        *,
-        status: int | None,
-        reason: str,
-        request_id: str = "",
-        retry_after: float | None = None,
-        sent: bool = True,
-    ) -> None:
-        # All of these may hold what others chose: the operation names and ids, too.
-        operation = one_line(operation, LONGEST_OPERATION)
-        reason = one_line(reason, LONGEST_REASON)
-        request_id = one_line(request_id, LONGEST_REQUEST_ID)
-        super().__init__(system, operation, status, reason)
-        self.sent = sent
-        self.system = system
-        self.operation = operation
-        self.status = status
-        self.reason = reason
-        self.request_id = request_id
-        self.retry_after = retry_after
-
-    def __str__(self) -> str:
-        answer = "no answer" if self.status is None else f"status {self.status}"
-        request = f" (request {self.request_id})" if self.request_id else ""
-        return f"{self.system}: could not {self.operation}: {answer}: {self.reason}{request}"
-
-    @property
-    def ambiguous(self) -> bool:
-        """Whether the system may have acted all the same: it gave no answer, one that cannot be read, or failed after it took the request."""
-        if self.status is None:
-            return self.sent
-        if httpx.codes.is_success(self.status):
-            return True
-        return self.status >= httpx.codes.INTERNAL_SERVER_ERROR or self.status == httpx.codes.REQUEST_TIMEOUT
-
-    @property
-    def transient(self) -> bool:
-        """Whether the same call may succeed later."""
-        return self.sent and (self.status is None or self.status in TRANSIENT)
-
-    @property
-    def contact(self) -> str:
-        """Whom to call where the system refuses or is down; "" where it is neither."""
-        down_or_refused = self.transient or self.status in {401, 403} or self.ambiguous
-        return CONTACTS.get(self.system, "") if down_or_refused else ""
-
-    @property
-    def refused(self) -> bool:
-        """Whether the credential of the call was refused (401)."""
-        return self.status == httpx.codes.UNAUTHORIZED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,7 +247,7 @@ class Api:
 
         def attempt() -> httpx.Response:
             try:
-                with CLIENT.stream(
+                with client().stream(
                     method,
                     self.base_url + path,
                     json=json,
@@ -397,23 +327,24 @@ class Api:
         )
 
 
-# One client for the process: connections are reused across calls and worker threads (httpx.Client is thread-safe). Proxies of the
-# environment are honoured, redirects are not followed: no API here redirects, and a redirect would carry the token elsewhere.
-CLIENT = httpx.Client(limits=httpx.Limits(max_keepalive_connections=20, keepalive_expiry=30))
+@cache
+def _client() -> httpx.Client:
+    return httpx.Client(limits=httpx.Limits(max_keepalive_connections=20, keepalive_expiry=30))
 
 
-@contextmanager
-def purpose(text: str) -> Iterator[None]:
-    """Says in the header `User-Agent` of this thread's calls what they are for ("mint FLY_API_TOKEN"): a provider's log can tell then."""
-    token = _purpose.set(text)
-    try:
-        yield
-    finally:
-        _purpose.reset(token)
+def client() -> httpx.Client:
+    """The one client of the process, made by its first call: to read the authorities that TLS trusts takes longer than any module here.
+
+    Connections are reused across calls and worker threads (httpx.Client is thread-safe). One that the server has closed meanwhile is noticed
+    before a request is written to it (httpcore asks the socket), so a call that must not be made twice is not lost to it. Proxies of the
+    environment are honoured, redirects are not followed: no API here redirects, and a redirect would carry the token elsewhere.
+    """
+    with _being_made:
+        return _client()
 
 
 def _user_agent() -> str:
-    return f"{NAME} ({text})" if (text := _purpose.get()) else NAME
+    return f"{NAME} ({text})" if (text := PURPOSE.get()) else NAME
 
 
 def _patience(named: httpx.Timeout | float | None) -> httpx.Timeout:
@@ -434,16 +365,6 @@ def _patience(named: httpx.Timeout | float | None) -> httpx.Timeout:
     if named is None:
         return httpx.Timeout(seconds, connect=min(seconds, 10), pool=10)
     return httpx.Timeout(**{kind: min(seconds, limit or seconds) for kind, limit in timeout.as_dict().items()})
-
-
-def conceal(text: str, secrets: Collection[str]) -> str:
-    """The text on one line, printable, shortened, with every secret in it replaced."""
-    parts = {part for secret in secrets for part in (secret, *re.split(r"[\s,]+", secret))}
-    for part in sorted(parts, key=len, reverse=True):
-        # Short fragments ("FlyV1") are scheme names, not secrets.
-        if len(part) > 8:  # noqa: PLR2004
-            text = text.replace(part, "***")
-    return one_line(text, LONGEST_REASON)
 
 
 def _retry_after(header: str | None) -> float | None:

@@ -138,7 +138,7 @@ class Sentence:
     Attributes:
         condemned: Live credentials to revoke.
         dead: Members of the family that were revoked before.
-        unmanaged: Live credentials at the same provider that are not of this family and that nobody asked to revoke.
+        unmanaged: Live credentials at the same provider that are not of this stack and that nobody asked to revoke.
         missing: Ids that were asked to be revoked and that the provider does not list.
     """
 
@@ -162,7 +162,11 @@ def sentence(*, verified_id: str, listed: Iterable[Issued], family: Family, also
     return Sentence(
         condemned=tuple(issued for issued in doomed if issued.live),
         dead=tuple(issued for issued in doomed if not issued.live),
-        unmanaged=tuple(issued for issued in listed if issued.live and issued.credential_id not in ours),
+        unmanaged=tuple(
+            issued
+            for issued in listed
+            if issued.live and issued.credential_id not in ours and not family.is_of_another_secret(issued.name)
+        ),
         missing=tuple(each for each in also if each not in {issued.credential_id for issued in listed}),
     )
 

@@ -189,12 +189,12 @@ def _check(command: Mapping[str, Any] | None) -> CheckInState | None:
     if not command or not command.get("stdout"):
         return None
     environment = dict(command.get("environment") or {})
-    triggers = command.get("triggers") or [""]
+    told = json.loads(environment.pop(SETTINGS_VARIABLE, None) or "{}")
     return CheckInState(
         command=str(command.get("create") or ""),
-        told=json.loads(environment.pop(SETTINGS_VARIABLE, None) or "{}"),
+        told=told,
         operator=environment,
-        trigger=str(triggers[0]),
+        subject=str(told.get("subject") or ""),
     )
 
 

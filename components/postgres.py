@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from components.http import ApiError
+from components.calls import ApiError
 
 if TYPE_CHECKING:
     import psycopg

@@ -1,6 +1,6 @@
 """Refusals that need a look at the providers: before anything is touched, in preview as well as in an update. Reads only."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -9,7 +9,7 @@ from functools import partial
 
 import httpx
 
-from components import operator_credentials
+from components import at_once, operator_credentials
 from components.announcement import NOTHING
 from components.control_plane.client import ControlPlaneClient
 from components.errors import RefusedError, refusals
@@ -80,7 +80,12 @@ class Findings:
 
 
 def check(
-    candidates: Iterable[Candidate], *, control_plane_url: str, tenant_app: str, config: ConfigLookup
+    candidates: Iterable[Candidate],
+    *,
+    control_plane_url: str,
+    tenant_app: str,
+    config: ConfigLookup,
+    known: Mapping[str, Sequence[Machine]] | None = None,
 ) -> Findings:
     """Looks whether the operator's credentials reach everything that these secrets need, and what is there.
 
@@ -89,6 +94,7 @@ def check(
         control_plane_url: Where verification goes.
         tenant_app: Where verification looks for the tenant's machine.
         config: Looks a key of the stack's config up.
+        known: The machines of apps that were listed a moment ago, with the same credential: those apps are not asked about again.
 
     Raises:
         RefusedError: With everything that is missing.
@@ -98,7 +104,13 @@ def check(
     apps = {location.app for each in candidates for location in each.secret.fly}
     at_github = [each for each in candidates if each.secret.repositories]
     examinations: list[tuple[Callable[[], list[RefusedError]], OperatorCredential | None]] = [
-        (partial(_fly, apps, tenant_app, config, findings), operator_credentials.FLY),
+        *(
+            (
+                partial(_fly, app, config, findings, delivered_to=app in apps, known=(known or {}).get(app)),
+                operator_credentials.FLY,
+            )
+            for app in sorted({*apps, tenant_app})
+        ),
         *(
             (partial(_issuer, candidate, config, findings), ISSUERS[candidate.secret.source.kind].operator)
             for candidate in candidates
@@ -134,27 +146,27 @@ def _place(warning: str, candidates: Sequence[Candidate]) -> tuple[int, str]:
     return (names.index(name), "") if name in names else (len(names), warning)
 
 
-def _fly(apps: Iterable[str], tenant_app: str, config: ConfigLookup, findings: Findings) -> list[RefusedError]:
+def _fly(
+    app: str, config: ConfigLookup, findings: Findings, *, delivered_to: bool, known: Sequence[Machine] | None
+) -> list[RefusedError]:
+    # Whoever has just listed machines of an app sees it.
     client = FlyClient(operator_credentials.find(operator_credentials.FLY, config))
-    errors = []
-    for app in sorted({*apps, tenant_app}):
-        if not client.app_exists(app):
-            errors.append(
-                RefusedError(
-                    f"Fly has no app {app} that the operator token can see.",
-                    next_step="mend the name in the stack's config (app, tenantApp), or use a token of its organization.",
-                )
+    if not known and not client.app_exists(app):
+        return [
+            RefusedError(
+                f"Fly has no app {app} that the operator token can see.",
+                next_step="mend the name in the stack's config (app, tenantApp), or use a token of its organization.",
             )
-            continue
-        findings.machines[app] = client.list_machines(app)
-        if app in apps and not findings.machines[app]:
-            errors.append(
-                RefusedError(
-                    f"Fly app {app} has no machines, so nothing would run with a new value.",
-                    next_step=f"deploy {app} first.",
-                )
+        ]
+    findings.machines[app] = known or client.list_machines(app)
+    if delivered_to and not findings.machines[app]:
+        return [
+            RefusedError(
+                f"Fly app {app} has no machines, so nothing would run with a new value.",
+                next_step=f"deploy {app} first.",
             )
-    return errors
+        ]
+    return []
 
 
 def _issuer(candidate: Candidate, config: ConfigLookup, findings: Findings) -> list[RefusedError]:
@@ -217,17 +229,23 @@ def _not_listed(candidate: Candidate, issued: Iterable[Issued]) -> list[RefusedE
 
 def _github(candidates: Iterable[Candidate], config: ConfigLookup, findings: Findings) -> list[RefusedError]:
     client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, config))
-    errors: list[RefusedError] = []
-    for candidate in candidates:
-        faults, warnings = access.check(
+    candidates = list(candidates)
+    seen = access.look(client, [each.secret for each in candidates])
+    checked = at_once.ask(
+        partial(
+            access.check,
             client,
-            candidate.secret,
+            each.secret,
+            seen,
             # Whether a value that somebody may still read comes to its end once this has been verified.
-            ends_a_value=bool(candidate.also) or (candidate.work.turns and candidate.progress.verified > 0),
+            ends_a_value=bool(each.also) or (each.work.turns and each.progress.verified > 0),
         )
-        errors.extend(faults)
+        for each in candidates
+    )
+    for candidate, (_, warnings) in zip(candidates, checked, strict=True):
         findings.warnings.extend(f"{candidate.secret.name}: {warning}" for warning in warnings)
-    return errors
+    # Of a place that several secrets go to, once.
+    return list({str(fault): fault for faults, _ in checked for fault in faults}.values())
 
 
 def _control_plane(

@@ -17,13 +17,13 @@ class CheckInState:
         command: What the engine ran.
         told: What the check was told.
         operator: The other variables that it got, by name. Secret.
-        trigger: What it was about.
+        subject: What it was about (`components.work.subject_of`).
     """
 
     command: str
     told: Mapping[str, object]
     operator: Mapping[str, str] = field(default_factory=dict, repr=False)
-    trigger: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from pulumi.runtime import is_dry_run
 from pulumi.runtime.config import is_config_secret
 
 from components import (
+    at_once,
     clock,
     drift,
     impact_text,
@@ -35,7 +36,6 @@ from components.github import access
 from components.github import drift as github_drift
 from components.github.client import GitHubClient
 from components.github.destinations import KEY as GITHUB_DESTINATIONS
-from components.graph import Protection, Rotation
 from components.http import ApiError
 from components.impact import Case, Finding, Impact, Surroundings, as_data, impact_of, summary
 from components.issuers import ISSUERS
@@ -84,6 +84,8 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
         not_managed: Names of the map that this program cannot rotate, with the reason.
     """
     without_traceback()
+    # What the graph is made of, the SDK of GitHub above all, takes as long to import as the engine and the providers take to answer.
+    at_once.import_meanwhile("components.graph")
     state = _refusing(own_state.read)
     secrets = list(secrets)
     leavers = _refusing(lambda: _leavers(settings, secrets, not_managed, state))
@@ -92,6 +94,8 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
     _refusing(lambda: _write_impact(as_data(impact, text=text)))
     # The table has been seen in the preview; an update that was started without one says what it does in one line.
     pulumi.log.info(text if is_dry_run() else summary(impact))
+    from components.graph import Protection, Rotation  # noqa: PLC0415 - see above
+
     rotation = Rotation(settings, rotated, operator_environment=_operator_environment(), leaving=leavers)
     Protection(rotation, protect=settings.protect)
     pulumi.export("secrets", rotation.secrets)
@@ -190,8 +194,12 @@ def _foresee(
         RefusedError: What it takes is not there.
     """
     stages = settings.rollout == STAGED
-    seen = _seen(rotated, state, staged=stages)
-    ids, overwritten = _seen_at_github([each.secret for each in rotated], state)
+    seen, (ids, overwritten, unknown) = at_once.both(
+        lambda: _seen(rotated, state, staged=stages),
+        lambda: _seen_at_github([each.secret for each in rotated], state),
+    )
+    if unknown:
+        pulumi.log.warn(unknown)
     drifted = {
         each.secret.name: {**seen.drifted.get(each.secret.name, {}), **overwritten.get(each.secret.name, {})}
         for each in rotated
@@ -244,12 +252,14 @@ def _foresee(
             control_plane_url=settings.control_plane_url,
             tenant_app=settings.tenant_app,
             config=_config_value,
+            known=seen.machines,
         )
     left = leaving.examine(leavers, settings, _config_value)
     noted = [
         *findings.warnings,
         *_of_reasons(settings, rotated, works),
         *_of_the_clock(),
+        *_of_github([each.secret for each in rotated]),
         *leaving.reminders(leavers),
     ]
     for warning in noted:
@@ -334,6 +344,12 @@ def _of_reasons(settings: Settings, rotated: Iterable[Rotated], works: Mapping[s
             )
 
 
+def _of_github(secrets: Iterable[Secret]) -> Iterable[str]:
+    """A config with which pulumi-github would write faster than GitHub takes it."""
+    warning = access.too_fast(secrets, write_delay_ms=pulumi.Config("github").get_int("writeDelayMs"))
+    return [warning] if warning else []
+
+
 def _of_the_clock() -> Iterable[str]:
     """A clock that is wrong. What depends on the time is done by the providers' one."""
     ahead = clock.ahead()
@@ -360,16 +376,21 @@ def _seen(rotated: Iterable[Rotated], state: State, *, staged: bool) -> drift.Se
 
 def _seen_at_github(
     secrets: list[Secret], state: State
-) -> tuple[Mapping[str, int], Mapping[str, Mapping[Location, str]]]:
-    """The ids of repositories that secrets are visible to, by name, and per secret the places at GitHub that hold another value."""
+) -> tuple[Mapping[str, int], Mapping[str, Mapping[Location, str]], str]:
+    """What GitHub shows.
+
+    Returns:
+        The ids of repositories that secrets are visible to, by name; per secret the places at GitHub that hold another value; and what the
+        operator has to know of what was not found out, "" for nothing.
+    """
     selects = any(github_drift.selects(secret) for secret in secrets)
     if not selects and not any(state.of(secret.name).github_writes for secret in secrets if secret.repositories):
-        return {}, {}
+        return {}, {}, ""
     ids: Mapping[str, int] = {}
     try:
         client = GitHubClient(operator_credentials.find(operator_credentials.GITHUB, _config_value))
         ids = access.repository_ids(client, secrets)
-        return ids, github_drift.look(client, secrets, state, repository_ids=ids)
+        return ids, github_drift.look(client, secrets, state, repository_ids=ids), ""
     except (ApiError, RefusedError) as error:
         if selects and not ids:
             if isinstance(error, ApiError):
@@ -377,8 +398,7 @@ def _seen_at_github(
             raise
         # A secret that does not go to GitHub, and has perhaps leaked, must not wait for it. One that does is refused by the preflight.
         happened = error.happened if isinstance(error, RefusedError) else str(error)
-        pulumi.log.warn(f"GitHub was not asked whether somebody has changed a secret there: {happened}")
-        return ids, {}
+        return ids, {}, f"GitHub was not asked whether somebody has changed a secret there: {happened}"
 
 
 def _held_back(

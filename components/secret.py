@@ -5,6 +5,7 @@ one generation, a *family* all generations of one secret of one stack at its pro
 """
 
 import hashlib
+import re
 import urllib.parse
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -366,6 +367,14 @@ class Family:
         if len(prefix) > room:
             prefix = f"{prefix[: room - 9]}-{hashlib.sha256(prefix.encode()).hexdigest()[:8]}"
         return f"{prefix}-g"
+
+    def is_of_another_secret(self, name: str) -> bool:
+        """Whether a remote name is that of a credential which this stack minted for another of its secrets."""
+        other = name.removeprefix(f"{self.app}-rotation-{self.stack}-")
+        # Secrets are written in capitals: another stack's name may begin with this one's.
+        return (
+            other != name and not name.startswith(self.prefix) and bool(re.fullmatch(r"[A-Z][A-Z0-9_]*-g[0-9]+", other))
+        )
 
     def credential_name(self, generation: int) -> str:
         """The remote name of one generation's credential, the same in every run."""

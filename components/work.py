@@ -172,7 +172,7 @@ def _action(
 
 def _has_to_run(last: CheckInState | None, wanted: WantedCheck, *, about: str) -> bool:
     """Whether a check has not succeeded as it would run now, or was about something else."""
-    return last is None or wanted.differs_from(last) or last.trigger != about
+    return last is None or wanted.differs_from(last) or last.subject != about
 
 
 def _subject(secret: Secret, progress: Progress, wanted: str) -> str:

@@ -17,17 +17,17 @@ The dotted names of this module and its class are kept in the state of every sta
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pulumi.dynamic import CreateResult, DiffResult, UpdateResult
 
-from components import operator_credentials
+from components import at_once, operator_credentials
 from components.clock import now
 from components.dynamic_provider import Properties, Provider, asked, integer, looking_at, same
-from components.fly.client import FlyClient
+from components.fly.client import AppSecret, FlyClient, Machine
 from components.fly.rollout import (
     Delivery,
     Rollout,
@@ -79,12 +79,12 @@ class AppSecretsProvider(Provider):
         changed = [name for name in news["names"] if not same(olds.get(name), news[name])]
         if len(changed) == len(news["names"]):
             return changed
-        client = self._client()
+        listed, machines = self._shown(news["app"])
         again = to_write_again(
             news["names"],
             written=olds.get("digests") or {},
-            listed=client.list_secrets(news["app"]),
-            machines=client.list_machines(news["app"]),
+            listed=listed,
+            machines=machines,
             finished_version=integer(olds.get("version") or 0),
             staged=_is_staged(news),
         )
@@ -95,14 +95,19 @@ class AppSecretsProvider(Provider):
         staged: Properties = olds.get("staged") or {}
         if not staged:
             return {}
-        client = self._client()
+        listed, machines = self._shown(olds["app"])
         waiting = waiting_for_a_restart(
             {name: entry["at"] for name, entry in staged.items()},
             digests=olds["digests"],
-            machines=client.list_machines(olds["app"]),
-            listed=client.list_secrets(olds["app"]),
+            machines=machines,
+            listed=listed,
         )
         return {name: staged[name] for name in waiting}
+
+    def _shown(self, app: str) -> tuple[Mapping[str, AppSecret], Sequence[Machine]]:
+        """What Fly lists of an app: its secrets and its machines."""
+        client = self._client()
+        return at_once.both(partial(client.list_secrets, app), partial(client.list_machines, app))
 
     def _deliver(self, props: Properties, *, olds: Properties, changed: Mapping[str, str | None]) -> Properties:
         finished = integer(olds.get("version") or 0)

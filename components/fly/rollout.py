@@ -8,12 +8,14 @@ failure the app is as it was before.
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from itertools import zip_longest
 from threading import Event, Thread
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import httpx
 
@@ -30,11 +32,14 @@ LEASE_SECONDS = 30  # a killed rollout holds up the next one no longer than this
 LEASE_RENEWAL = 7.0  # seconds; several renewals may fail before the lease is lost
 # Fly's rate limits ("Working with the Machines API"): one request a second for each action and machine, but "Get Machine" 5.
 POLL_SECONDS = 1.0
-HEALTH_POLL_SECONDS = 0.5
+HEALTH_POLL_SECONDS = 0.25
 HEALTHY_POLLS = 2  # polls in a row that must be healthy
+AT_ONCE = 30  # machines, and threads: flyctl's own bound
 CRASH_LOOP_RESTARTS = 2
 LAUNCHED = frozenset({"started", "starting", "creating", "created", "restarting", "updating", "replacing"})
 FAILED = frozenset({"failed", "launch_failed"})
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +105,17 @@ def batches(machines: Sequence[Machine], *, max_unavailable: float) -> list[list
 
     Args:
         machines: All machines of the app.
-        max_unavailable: A share of all machines (below 1, rounded up as flyctl does) or a number of machines.
+        max_unavailable: A share of all machines (below 1, rounded up as flyctl does) or a number of machines. At most `AT_ONCE` of them.
     """
     running = [machine for machine in machines if should_run(machine)]
     idle = [machine for machine in machines if not should_run(machine)]
     size = math.ceil(len(machines) * max_unavailable) if max_unavailable < 1 else int(max_unavailable)
-    size = max(1, size)
-    ordered = [running[:1]] + [running[start : start + size] for start in range(1, len(running), size)] + [idle]
-    return [batch for batch in ordered if batch]
+    size = max(1, min(size, AT_ONCE))
+    return [batch for batch in (running[:1], *_chunks(running[1:], size), *_chunks(idle, AT_ONCE)) if batch]
+
+
+def _chunks(machines: Sequence[Machine], size: int) -> list[list[Machine]]:
+    return [list(machines[start : start + size]) for start in range(0, len(machines), size)]
 
 
 def announce_machine_updates(app: str) -> tuple[Request, ...]:
@@ -430,6 +438,83 @@ def _events_since(machine: Machine, before: Machine) -> tuple[Mapping[str, Any],
     return tuple(event for event in machine.events if event.get("id") not in known)
 
 
+@dataclass(kw_only=True)
+class _Turn(Generic[T]):
+    """Of one machine: whether it has come, and what came of it."""
+
+    thread: Thread
+    has_come: Event
+    outcome: "Future[T]"
+
+
+class Moves(Generic[T]):
+    """Moves machines, one batch after the other. A context: at its end all leases are given back.
+
+    The leases of a batch are taken while the one before it restarts, and given back while the next one does: between two batches nothing is
+    waited for but health. flyctl leases all machines of an app at the beginning; of tenants, that could be a thousand leases to renew.
+
+    Args:
+        update: Whose leases they are.
+        move: Gets a machine as it was listed, and the nonce of its lease. It has to ask for the machine as it is now: it may have been stopped
+            by Fly since then.
+    """
+
+    def __init__(self, update: MachineUpdate, move: Callable[[Machine, str], T]) -> None:
+        self._update = update
+        self._move = move
+        self._turns: dict[str, _Turn[T]] = {}
+        self._over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._over = True
+        for turn in self._turns.values():
+            turn.has_come.set()
+        for turn in self._turns.values():
+            turn.thread.join()
+
+    def of(self, batch: Sequence[Machine], *, ahead: Sequence[Machine] = ()) -> "list[Future[T]]":
+        """Moves a batch, and returns what came of each machine once all have an outcome; meanwhile takes the leases of the next batch."""
+        for machine in (*batch, *ahead):
+            self._begin(machine)
+        turns = [self._turns[machine.machine_id] for machine in batch]
+        for turn in turns:
+            turn.has_come.set()
+        outcomes = [turn.outcome for turn in turns]
+        wait(outcomes)
+        return outcomes
+
+    def _begin(self, machine: Machine) -> None:
+        if machine.machine_id not in self._turns:
+            thread = Thread(target=self._run, args=(machine,), name=f"move {machine.machine_id}")
+            self._turns[machine.machine_id] = _Turn(thread=thread, has_come=Event(), outcome=Future())
+            thread.start()
+
+    def _run(self, machine: Machine) -> None:
+        turn = self._turns[machine.machine_id]
+        try:
+            try:
+                self._lease_and_move(machine, turn)
+            except MachineFailedError:
+                # One who holds the lease may let go of it until the machine's turn comes.
+                if turn.has_come.is_set():
+                    raise
+                turn.has_come.wait()
+                self._lease_and_move(machine, turn)
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the outcome gets it
+            turn.outcome.set_exception(error)
+
+    def _lease_and_move(self, machine: Machine, turn: _Turn[T]) -> None:
+        if self._over:
+            return
+        with self._update.lease(machine) as nonce:
+            turn.has_come.wait()
+            if not self._over:
+                turn.outcome.set_result(self._move(machine, nonce))
+
+
 class Rollout:
     """One delivery to one app. Use once."""
 
@@ -573,12 +658,12 @@ class Rollout:
         release = self._release()
         status = "failed"
         try:
-            for batch in batches(machines, max_unavailable=self._policy.max_unavailable):
-                self._report(f"{self._app}: restarting {', '.join(machine.machine_id for machine in batch)}")
-                with ThreadPoolExecutor(max_workers=len(batch)) as pool:
-                    results = [pool.submit(self._move_one, machine, version, release, moved) for machine in batch]
-                for result in results:
-                    result.result()
+            queue = batches(machines, max_unavailable=self._policy.max_unavailable)
+            with Moves(self._update, partial(self._move_one, version=version, release=release, moved=moved)) as moves:
+                for batch, following in zip_longest(queue, queue[1:], fillvalue=()):
+                    self._report(f"{self._app}: restarting {', '.join(machine.machine_id for machine in batch)}")
+                    for outcome in moves.of(batch, ahead=following):
+                        outcome.result()
             status = "complete"
         finally:
             if release is not None:
@@ -592,25 +677,26 @@ class Rollout:
             self._report(f"no release was recorded, so `fly secrets list` will call the secrets staged: {error}")
             return None
 
-    def _move_one(self, machine: Machine, version: int, release: tuple[str, int] | None, moved: list[str]) -> None:
-        with self._update.lease(machine) as nonce:
-            machine = self._client.get_machine(self._app, machine.machine_id)
-            launch = should_run(machine)
-            metadata = {**machine.metadata, STAMP: str(version)}
-            if release is not None:
-                metadata |= {"fly_release_id": release[0], "fly_release_version": str(release[1])}
-            config = {**machine.config, "metadata": metadata}
-            updated = self._update.update(
-                machine,
-                config,
-                nonce=nonce,
-                launch=launch,
-                arrived=lambda now: now.metadata.get(STAMP) == str(version),
-                min_secrets_version=version,
-                touched=moved,
-            )
-            if launch:
-                self._update.await_health(machine, updated)
+    def _move_one(
+        self, machine: Machine, nonce: str, *, version: int, release: tuple[str, int] | None, moved: list[str]
+    ) -> None:
+        machine = self._client.get_machine(self._app, machine.machine_id)
+        launch = should_run(machine)
+        metadata = {**machine.metadata, STAMP: str(version)}
+        if release is not None:
+            metadata |= {"fly_release_id": release[0], "fly_release_version": str(release[1])}
+        config = {**machine.config, "metadata": metadata}
+        updated = self._update.update(
+            machine,
+            config,
+            nonce=nonce,
+            launch=launch,
+            arrived=lambda now: now.metadata.get(STAMP) == str(version),
+            min_secrets_version=version,
+            touched=moved,
+        )
+        if launch:
+            self._update.await_health(machine, updated)
 
     def _roll_back(self, error: MachineFailedError | ApiError | OperatorError, attempt: Attempt) -> OperatorError:
         """Brings the previous values back, where there are any, and says how that went."""

@@ -3,10 +3,13 @@
 Whether a token may write a secret cannot be asked without a write: who may not see the secrets of a place may not write one either.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import httpx
 
+from components import at_once
 from components.errors import RefusedError
 from components.github.client import GitHubClient
 from components.http import ApiError
@@ -21,6 +24,10 @@ from components.secret import (
 )
 
 NAMED = 5  # environments in one message
+# GitHub takes 80 requests a minute that create content ("Rate limits for the REST API", secondary limits).
+WRITES_A_MINUTE = 80
+WRITE_DELAY_MS = 1000  # of pulumi-github where the config has none (`writeDelayMs`)
+OF_DEPENDABOT = DependabotSecret | DependabotOrganizationSecret
 # The right to write secrets, as GitHub calls it for fine-grained tokens, and the scope of a classic one.
 RIGHTS: tuple[tuple[type[GitHubSecret], str], ...] = (
     (
@@ -34,12 +41,82 @@ RIGHTS: tuple[tuple[type[GitHubSecret], str], ...] = (
 )
 
 
-def check(client: GitHubClient, secret: Secret, *, ends_a_value: bool) -> tuple[list[RefusedError], list[str]]:
-    """Looks at every place at GitHub that a secret goes to.
+def too_fast(secrets: Iterable[Secret], *, write_delay_ms: int | None) -> str:
+    """What is wrong with the pace at which one update may write to GitHub, "" for nothing.
+
+    Args:
+        secrets: All that a stack rotates.
+        write_delay_ms: The config's `github:writeDelayMs`, milliseconds after each write; None where it has none.
+    """
+    writes = sum(len(secret.repositories) for secret in secrets)
+    slowest = 60_000 // WRITES_A_MINUTE
+    if writes <= WRITES_A_MINUTE or (WRITE_DELAY_MS if write_delay_ms is None else write_delay_ms) >= slowest:
+        return ""
+    return (
+        f"This stack holds {writes} secrets at GitHub, which takes {WRITES_A_MINUTE} writes a minute, and `github:writeDelayMs` is "
+        f"{write_delay_ms}: take it off, or set it to {slowest} or more. Else GitHub makes an update wait that changes many of them."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What was seen of a place at GitHub, whichever secrets go there.
+
+    Attributes:
+        fault: Why nothing can be written there, or nothing verified; None where nothing says so.
+        warnings: What the operator should know, although it is no obstacle.
+    """
+
+    fault: RefusedError | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What was seen at GitHub.
+
+    Attributes:
+        places: Every place that a secret goes to.
+        environments: By repository (`owner/name`), the names of its environments, where a secret of the same name may stand in one that the
+            stack does not write to. Without those that the token may not see.
+    """
+
+    places: Mapping[GitHubSecret, Place]
+    environments: Mapping[str, Sequence[str]]
+
+
+def look(client: GitHubClient, secrets: Iterable[Secret]) -> Seen:
+    """Looks at every place that secrets go to, at each once.
+
+    Raises:
+        ApiError: GitHub refused the token, or did not answer.
+    """
+    secrets = list(secrets)
+    locations = list(dict.fromkeys(location for secret in secrets for location in secret.repositories))
+    seen = at_once.ask(partial(_place, client, each) for each in locations)
+    places = dict(zip(locations, seen, strict=True))
+    repositories = list(
+        dict.fromkeys(
+            actions[0].full_name
+            for secret in secrets
+            if (actions := _of_actions(secret))
+            and not any(places[each].fault for each in secret.repositories)
+            and not _written(actions)
+        )
+    )
+    environments = at_once.ask(partial(_environments, client, each) for each in repositories)
+    return Seen(places=places, environments=dict(zip(repositories, environments, strict=True)))
+
+
+def check(
+    client: GitHubClient, secret: Secret, seen: Seen, *, ends_a_value: bool
+) -> tuple[list[RefusedError], list[str]]:
+    """What is to be said of every place at GitHub that a secret goes to.
 
     Args:
         client: With the operator's token.
         secret: Which one.
+        seen: Of this secret among others.
         ends_a_value: Whether a value that somebody may still read is revoked once this update has been verified.
 
     Returns:
@@ -51,22 +128,30 @@ def check(client: GitHubClient, secret: Secret, *, ends_a_value: bool) -> tuple[
     errors: list[RefusedError] = []
     warnings: list[str] = []
     for location in secret.repositories:
-        fault = _repository(client, location)
-        if fault is None:
-            match location:
-                case EnvironmentSecret():
-                    fault = _environment(client, location, warnings)
-                case OrganizationSecret():
-                    fault = _organization(client, location)
-                case _:
-                    fault = _secrets(client, location)
-        if fault is None and location in _of_actions(secret):
-            fault = _workflow(client, location)
-        if fault is not None and str(fault) not in map(str, errors):
-            errors.append(fault)
+        place = seen.places[location]
+        warnings.extend(place.warnings)
+        if place.fault is not None and str(place.fault) not in map(str, errors):
+            errors.append(place.fault)
     if not errors:
         _other_values(client, secret, errors, warnings, ends_a_value=ends_a_value)
+        _environments_with_their_own(client, secret, seen.environments, warnings)
     return errors, warnings
+
+
+def _place(client: GitHubClient, location: GitHubSecret) -> Place:
+    warnings: list[str] = []
+    fault = _repository(client, location)
+    if fault is None:
+        match location:
+            case EnvironmentSecret():
+                fault = _environment(client, location, warnings)
+            case OrganizationSecret():
+                fault = _organization(client, location)
+            case _:
+                fault = _secrets(client, location)
+    if fault is None and not isinstance(location, OF_DEPENDABOT):
+        fault = _workflow(client, location)
+    return Place(fault=fault, warnings=tuple(warnings))
 
 
 def right_to_write(location: GitHubSecret) -> str:
@@ -213,8 +298,7 @@ def other_values(client: GitHubClient, secret: Secret) -> list[tuple[str, str]]:
 
 def _of_actions(secret: Secret) -> list[GitHubSecret]:
     """The places whose secrets a workflow may read."""
-    of_dependabot = DependabotSecret | DependabotOrganizationSecret
-    return [each for each in secret.repositories if not isinstance(each, of_dependabot)]
+    return [each for each in secret.repositories if not isinstance(each, OF_DEPENDABOT)]
 
 
 def _other_values(
@@ -231,22 +315,38 @@ def _other_values(
             )
         else:
             warnings.append(f"{happened}. The next rotation is refused until it is deleted there, or written as well.")
-    if actions := _of_actions(secret):
-        _environments_with_their_own(client, secret, actions, warnings)
+
+
+def _written(actions: Iterable[GitHubSecret]) -> bool:
+    """Whether an environment is written to: the workflow runs in one of those."""
+    return any(isinstance(each, EnvironmentSecret) for each in actions)
+
+
+def _environments(client: GitHubClient, repository: str) -> Sequence[str]:
+    try:
+        return client.environments(repository)
+    except ApiError as error:
+        if _may_not_see_environments(error):
+            return ()
+        raise
+
+
+def _may_not_see_environments(error: ApiError) -> bool:
+    """A fine-grained token needs no right to environments where none is written to."""
+    return error.status in {httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND}
 
 
 def _environments_with_their_own(
-    client: GitHubClient, secret: Secret, actions: Iterable[GitHubSecret], warnings: list[str]
+    client: GitHubClient, secret: Secret, environments: Mapping[str, Sequence[str]], warnings: list[str]
 ) -> None:
     """Environments that have a secret of the same name. That may be as it should be: another stack's."""
-    actions = list(actions)
-    written = {each.environment.casefold() for each in actions if isinstance(each, EnvironmentSecret)}
-    if written:
-        return  # the workflow runs in one of those
+    actions = _of_actions(secret)
+    if not actions or _written(actions):
+        return
     repository = actions[0]
     others = []
     try:
-        for environment in client.environments(repository.full_name):
+        for environment in environments[repository.full_name]:
             place = EnvironmentSecret(
                 owner=repository.owner,
                 repository=repository.repository,
@@ -256,8 +356,7 @@ def _environments_with_their_own(
             if client.secret(place.secrets_path, secret.name) is not None:
                 others.append(environment)
     except ApiError as error:
-        # A fine-grained token needs no right to environments where none is written to.
-        if error.status not in {httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND}:
+        if not _may_not_see_environments(error):
             raise
         return
     if others:

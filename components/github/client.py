@@ -178,11 +178,21 @@ class GitHubClient:
         """
         operation = f"read the metadata of secret {name} at {secrets_path}"
         body = self._find(f"{secrets_path}/{part(name)}", operation=operation)
-        if body is None:
-            return None
-        return SecretMetadata(
-            updated_at=datetime.fromisoformat(body["updated_at"]), visibility=body.get("visibility") or ""
-        )
+        return None if body is None else _metadata(body)
+
+    def secrets(self, secrets_path: str) -> dict[str, SecretMetadata] | None:
+        """What GitHub shows of all secrets of a place, by name; None where there is no such place, or the token may not see them.
+
+        Raises:
+            ApiError: GitHub refused the token, or did not answer.
+        """
+        try:
+            found = self._all_of(secrets_path, "secrets", operation=f"list the secrets at {secrets_path}")
+        except ApiError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+        return {str(each["name"]): _metadata(each) for each in found}
 
     def selected_repositories(self, secrets_path: str, name: str) -> list[int]:
         """The ids of the repositories that may read an organization's secret of visibility `selected`, in order."""
@@ -342,6 +352,12 @@ class GitHubClient:
                 if len(body["workflow_runs"]) < PAGE:
                     break
         return sorted(runs.values(), key=lambda run: run.run_id)
+
+
+def _metadata(body: Mapping[str, Any]) -> SecretMetadata:
+    return SecretMetadata(
+        updated_at=datetime.fromisoformat(body["updated_at"]), visibility=body.get("visibility") or ""
+    )
 
 
 def repository_path(repository: str) -> str:

@@ -5,11 +5,13 @@ its own writes (`updatedAt`; a refresh changes `remoteUpdatedAt` only), so anoth
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 import httpx
 
+from components import at_once
 from components.github.client import GitHubClient, SecretMetadata
 from components.http import ApiError
 from components.progress import GitHubWrite, State
@@ -44,16 +46,40 @@ def look(
     Raises:
         ApiError: GitHub refused the token, or did not answer.
     """
+    written = [
+        (secret.name, location, last)
+        for secret in secrets
+        for location in secret.repositories
+        if (last := state.of(secret.name).github_writes.get(location.key)) is not None
+    ]
+    names: dict[str, list[str]] = {}
+    for name, location, _ in written:
+        names.setdefault(location.secrets_path, []).append(name)
+    shown = dict(zip(names, at_once.ask(partial(_shown, client, *place) for place in names.items()), strict=True))
+    reasons = at_once.ask(
+        partial(
+            _reason,
+            client,
+            location,
+            name,
+            last,
+            shown=shown[location.secrets_path].get(name),
+            selected=wanted_ids(location, repository_ids),
+        )
+        for name, location, last in written
+    )
     found: dict[str, dict[Location, str]] = {}
-    for secret in secrets:
-        for location in secret.repositories:
-            written = state.of(secret.name).github_writes.get(location.key)
-            if written is None:
-                continue
-            wanted = wanted_ids(location, repository_ids)
-            if why := reason(client, location, secret.name, written, selected=wanted):
-                found.setdefault(secret.name, {})[location] = why
+    for (name, location, _), why in zip(written, reasons, strict=True):
+        if why:
+            found.setdefault(name, {})[location] = why
     return found
+
+
+def _shown(client: GitHubClient, secrets_path: str, names: Sequence[str]) -> Mapping[str, SecretMetadata | None]:
+    """What GitHub shows of secrets of a place: of one alone, or of all that are there."""
+    if len(names) == 1:
+        return {names[0]: client.secret(secrets_path, names[0])}
+    return client.secrets(secrets_path) or {}
 
 
 def selects(secret: Secret) -> bool:
@@ -83,7 +109,18 @@ def reason(
     Raises:
         ApiError: GitHub refused the token, or did not answer.
     """
-    shown = client.secret(location.secrets_path, name)
+    return _reason(client, location, name, written, shown=client.secret(location.secrets_path, name), selected=selected)
+
+
+def _reason(
+    client: GitHubClient,
+    location: GitHubSecret,
+    name: str,
+    written: GitHubWrite,
+    *,
+    shown: SecretMetadata | None,
+    selected: tuple[int, ...],
+) -> str:
     if shown is None:
         # GitHub answers 404 for "no access" as well.
         if not client.may_see_secrets(location.secrets_path):

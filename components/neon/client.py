@@ -20,7 +20,7 @@ API_PATH = "/api/v2"
 # What Neon's own SDK takes for the end of an operation, and how often and how long it looks (@neon/sdk 6.1.2).
 SUCCEEDED = frozenset({"finished", "skipped"})
 FAILED = frozenset({"failed", "error", "cancelled"})
-OPERATION_POLL = 1.0  # seconds
+OPERATION_POLL = 0.25  # seconds; Neon takes 11 requests a second (reference/api.md)
 OPERATION_TIMEOUT = 300.0  # seconds
 # 423 while another operation of the project runs: that is no failure, it only has to be waited for.
 WHEN_LOCKED = RetryPolicy(attempts=12, first_wait=0.5, longest_wait=10)

@@ -8,10 +8,10 @@ meanwhile are found.
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
@@ -26,6 +26,7 @@ from components.fly.rollout import (
     MachineFailedError,
     MachineGoneError,
     MachineUpdate,
+    Moves,
     RolloutPolicy,
     announce_machine_updates,
     batches,
@@ -34,9 +35,11 @@ from components.fly.rollout import (
 )
 from components.http import ApiError, conceal
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 ORG = "molecule_org"  # the metadata in which the control plane notes the org's slug
 PASSES = 3  # the first, and two more for machines that are created or changed meanwhile
-AT_ONCE = 30  # threads; what flyctl updates at once
 # By the scheme of a URL: what is meant, and its port where the URL names none.
 SERVERS = {
     "redis": ("redis", 6379),
@@ -281,10 +284,14 @@ class TenantRollout:
         total = len(held) + len(waiting)
         self._proven = self._proven or any(should_run(each) and not _illness(each) for each in held)
         queue = batches(candidates, max_unavailable=self._policy.max_unavailable)
+        with Moves(self._update, self._move_one) as moves:
+            return self._move_all(moves, queue, waiting, total)
+
+    def _move_all(self, moves: Moves[Outcome], queue: list[list[Machine]], waiting: set[str], total: int) -> bool:
         while queue:
             batch = queue.pop(0)
-            with ThreadPoolExecutor(max_workers=min(len(batch), AT_ONCE)) as pool:
-                outcomes = dict(zip((each.machine_id for each in batch), pool.map(self._move_one, batch), strict=True))
+            moved = moves.of(batch, ahead=queue[0] if queue else ())
+            outcomes = {each.machine_id: self._outcome(each, of) for each, of in zip(batch, moved, strict=True)}
             waiting -= {each for each, outcome in outcomes.items() if outcome is Outcome.MOVED}
             self._report(
                 f"tenants: {total - len(waiting)} of {total} machines of {self._app} hold the new {_listed(self._names)}"
@@ -311,16 +318,16 @@ class TenantRollout:
         # One alone, where batches are of one machine, may be ill by itself; the first one of all may not.
         return failed > 0 and (not self._proven or self._failed_in_a_row > 1)
 
-    def _move_one(self, listed: Machine) -> Outcome:
+    def _outcome(self, listed: Machine, outcome: "Future[Outcome]") -> Outcome:
         try:
-            with self._update.lease(listed) as nonce:
-                return self._move_leased(self._client.get_machine(self._app, listed.machine_id), nonce)
+            return outcome.result()
         except (MachineFailedError, ApiError) as error:
             if _is_elsewhere(error):
                 return Outcome.TO_LOOK_AT_AGAIN
             return self._leave(listed, self._said(error, listed), contact=error.contact)
 
-    def _move_leased(self, machine: Machine, nonce: str) -> Outcome:
+    def _move_one(self, listed: Machine, nonce: str) -> Outcome:
+        machine = self._client.get_machine(self._app, listed.machine_id)
         outdated = self._environments.outdated(machine)
         if machine.state in DELETED_STATES or _illness(machine):
             return Outcome.TO_LOOK_AT_AGAIN
@@ -399,7 +406,7 @@ def deliver(
     *,
     unfinished: bool = False,
     reprovisioned: Collection[str] = (),
-    reprovision: Callable[[], Sequence[Left]] = lambda: (),
+    reprovision: Callable[[], Sequence[Left]] | None = None,
     report: Callable[[str], None] = lambda _line: None,
 ) -> int:
     """Gives every machine of tenants what it is to hold, and returns how many hold it.
@@ -422,10 +429,11 @@ def deliver(
     names = _listed(environments.variables)
     try:
         went_through = rollout.run()
-        # A new machine would get values that another one does not bear.
-        orgs = reprovision() if went_through else ()
-        # It may have other values that are behind: those of the control plane when it was made.
-        went_through = went_through and rollout.run()
+        orgs: Sequence[Left] = ()
+        if went_through and reprovision:  # else a new machine would get values that another one does not bear
+            orgs = reprovision()
+            # A new machine may have other values that are behind: those of the control plane when it was made.
+            went_through = rollout.run()
         return _conclude(environments, rollout.left, orgs, went_through=went_through)
     except ApiError as error:
         raise OperatorError(

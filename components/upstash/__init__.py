@@ -1,1 +1,3 @@
 """Upstash, whose Redis the tenants share."""
+
+SYSTEM = "Upstash"  # in messages

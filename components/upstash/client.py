@@ -15,8 +15,8 @@ import httpx
 from components.answers import reads_answers
 from components.http import ONCE, REPEATABLE, Api, Failure, RetryPolicy, json_body, part
 from components.operator_credentials import endpoint
+from components.upstash import SYSTEM
 
-SYSTEM = "Upstash"
 DOMAIN = "upstash.io"  # of a database whose endpoint is shown as a slug alone
 
 

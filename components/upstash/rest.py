@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from components.answers import reads_answers
 from components.http import REPEATABLE, Api
 from components.operator_credentials import endpoint
-from components.upstash.client import SYSTEM, failure_of
+from components.upstash import SYSTEM
+from components.upstash.client import failure_of
 
 
 @dataclass(frozen=True, kw_only=True)

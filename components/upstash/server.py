@@ -5,13 +5,12 @@ Messages never carry the URL or what redis-py says of a connection: both may hol
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import httpx
-
-from components.http import ApiError, conceal
-from components.upstash.client import SYSTEM
+from components.calls import ApiError, conceal
+from components.upstash import SYSTEM
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -82,7 +81,7 @@ def other_connections(url: str) -> Iterator[Callable[[], int]]:
                 listed: list[dict[str, Any]] = client.client_list()
             if not all("user" in each for each in listed):
                 raise ApiError(
-                    SYSTEM, operation, status=httpx.codes.BAD_REQUEST, reason="it does not say whose they are"
+                    SYSTEM, operation, status=HTTPStatus.BAD_REQUEST, reason="it does not say whose they are"
                 )
             return sum(each["user"] == user and str(each.get("id")) != own for each in listed)
 
@@ -121,7 +120,7 @@ def _errors(url: str, operation: str) -> Iterator[None]:
     except ResponseError as error:
         # What the server says is worth reading, less what it may repeat.
         reason = conceal(f"{type(error).__name__}: {error}", _concealed(url))
-        raise ApiError(SYSTEM, operation, status=httpx.codes.BAD_REQUEST, reason=reason) from None
+        raise ApiError(SYSTEM, operation, status=HTTPStatus.BAD_REQUEST, reason=reason) from None
     except (RedisError, OSError, ValueError) as error:
         raise ApiError(SYSTEM, operation, status=None, reason=type(error).__name__) from None
 

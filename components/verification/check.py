@@ -12,9 +12,9 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from components.calls import ApiError, purpose
 from components.clock import now
 from components.errors import OperatorError, help_line
-from components.http import ApiError, purpose
 from components.secret import LEAKED
 
 SETTINGS_VARIABLE = "ROTATION_CHECK"

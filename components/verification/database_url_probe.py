@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.announcement import Announcement
-from components.http import ApiError
+from components.calls import ApiError
 from components.postgres import accepts, tables_without_rights
 from components.verification import check
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.announcement import Announcement
-from components.http import ApiError
+from components.calls import ApiError
 from components.upstash.server import accepts, assert_reads_and_writes
 from components.verification import check
 

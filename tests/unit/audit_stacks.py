@@ -99,7 +99,7 @@ def export(*, verified: int = 2, **deployment: object) -> dict[str, Any]:
         resource(
             own_state.CHECK_TYPE,
             f"verification-{SECRET}",
-            {"create": "python -m …", "environment": {}, "triggers": ["s"], "stdout": sealed(report)},
+            {"create": "python -m …", "environment": {}, "stdout": sealed(report)},
         ),
         resource(own_state.REVOCATION_TYPE, f"revocation-{SECRET}", {**issuer(), "verified_at": VERIFIED_AT}),
     ]

@@ -79,6 +79,6 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     """What stands in for the network: a request that a test does not expect fails it."""
     wire = Wire()
     with httpx.Client(transport=httpx.MockTransport(wire.handle)) as client:
-        monkeypatch.setattr(http, "CLIENT", client)
+        monkeypatch.setattr(http, "client", lambda: client)
         yield wire
     assert not wire.unexpected, f"unexpected requests: {wire.unexpected}"

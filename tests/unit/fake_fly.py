@@ -28,6 +28,7 @@ class FakeFly:
         crashing: Values with which a machine exits at once, likewise.
         variable: Where machines have their value from: a variable of their environment, "" for the app's secret TOKEN.
         check_delay: Seconds after a boot until the check has run again; until then its old result stays.
+        at_once: The most machines that had booted and whose checks had not run again.
         log: What was done, in order: `write 2`, `boot m1 new`, `stop m1 new`, `lease m1`, `release m1`.
     """
 
@@ -191,7 +192,6 @@ class FakeFly:
         if machine_id in self.held_by_others or machine_id in self.leases:
             return reply(409, {"error": "lease currently held by somebody@tokens.fly.io"})
         self.leases[machine_id] = f"nonce of {machine_id}"
-        self.at_once = max(self.at_once, len(self.leases))
         self.log.append(f"lease {machine_id}")
         return reply(201, {"status": "success", "data": {"nonce": self.leases[machine_id]}})
 
@@ -225,6 +225,7 @@ class FakeFly:
             crashes = self._suffers(machine_id, self.crashing)
             machine["state"] = "stopped" if crashes else "started"
             machine["_boot"] = self.clock.monotonic()
+            self.at_once = max(self.at_once, sum("_boot" in each for each in self.machines.values()))
             if crashes:
                 event = {"id": f"e{number}", "type": "exit", "request": {"exit_event": EXIT, "restart_count": 3}}
                 machine["events"] = [event, *machine["events"]]

@@ -11,7 +11,7 @@ from pulumi.dynamic import Config, ConfigureRequest, ResourceProvider
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.output import Unknown
 
-from components import provider
+from components import turning
 from components.dynamic_provider import Provider, asked, integer, same
 from components.errors import RefusedError
 from components.fly.provider import AppSecretsProvider
@@ -40,7 +40,7 @@ def test_what_the_state_keeps_of_a_provider_is_its_name_and_no_more(kind: type[R
 @pytest.mark.parametrize("kind", [CredentialProvider, AppSecretsProvider, RevocationProvider, DecommissionProvider])
 def test_a_deletion_touches_nothing(kind: type[ResourceProvider], wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     issuer = FakeIssuer()
-    monkeypatch.setattr(provider, "ISSUERS", {"fake": Kind(build=lambda _settings, _context: issuer, operator=None)})
+    monkeypatch.setattr(turning, "ISSUERS", {"fake": Kind(build=lambda _settings, _context: issuer, operator=None)})
     monkeypatch.setenv("FLY_API_TOKEN", "fo1_operator-token")
     family = {"app": "cp", "stack": "prod", "secret": "TOKEN"}
     properties = {"app": "cp", "names": ["TOKEN"], "TOKEN": "value", "family": family, "issuer": {"kind": "fake"}}

@@ -1,7 +1,7 @@
 """Does a rollout get every machine to the new value one batch at a time, and back where one of them fails?"""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -90,6 +90,8 @@ def machine(machine_id: str = "m1", **changed: Any) -> Machine:  # noqa: ANN401 
         (100, 0.01, [1] * 100),
         (4, 0.99, [1, 3]),
         (0, 0.33, []),
+        (100, 0.5, [1, 30, 30, 30, 9]),
+        (100, 60, [1, 30, 30, 30, 9]),
     ],
 )
 def test_sizes_of_batches(count: int, unavailable: float, sizes: list[int]) -> None:
@@ -103,6 +105,8 @@ def test_machines_that_do_not_run_come_last_together() -> None:
     machines = [machine(f"m{number}", state=state) for number, state in enumerate(["stopped", "started"] * 2)]
     ordered = batches([*machines, machine("m9", state="suspended")], max_unavailable=1)
     assert [[each.machine_id for each in batch] for batch in ordered] == [["m1"], ["m3"], ["m0", "m2", "m9"]]
+    stopped = [machine(f"m{number}", state="stopped") for number in range(40)]
+    assert [len(batch) for batch in batches(stopped, max_unavailable=1)] == [30, 10]
 
 
 CHECKED: Mapping[str, Any] = {"checks": {"http": {}}}
@@ -232,8 +236,62 @@ def test_the_first_machine_goes_alone_then_as_many_as_allowed(fly: FakeFly) -> N
     assert boots[0] == "m1"
     assert sorted(boots) == [f"m{number}" for number in range(1, 8)]
     assert {*boots[1:4]} == {"m2", "m3", "m4"}
-    assert fly.log.index("release m1") < fly.log.index("lease m2")
     assert fly.at_once == 3
+
+
+def test_the_leases_of_the_next_batch_are_taken_while_one_restarts(fly: FakeFly) -> None:
+    leased: list[str] = []
+
+    def waits_for_the_lease(kind: str, path: str, _number: int) -> None:
+        if kind == "GET /machines/ID/wait" and "/m1/" in path:
+            fly.lock.release()
+            try:
+                wait_until(lambda: "lease m2" in fly.log)
+            finally:
+                fly.lock.acquire()
+            leased.extend(sorted(fly.leases))
+
+    fly.faults.append(waits_for_the_lease)
+    deliver()
+    assert leased == ["m1", "m2"]
+    assert fly.leases == {}
+
+
+def test_a_machine_that_fails_gives_the_leases_back_that_were_taken_ahead(fly: FakeFly) -> None:
+    fly.crashing.add(f"m1 {NEW}")
+    failure()
+    assert fly.leases == {}
+    assert {line.split()[1] for line in fly.moves[1:]} <= {"m1", "2", "3"}, "no other machine was touched"
+
+
+def test_somebody_who_holds_a_lease_may_do_so_until_the_turn_of_the_machine(fly: FakeFly) -> None:
+    refusals = []
+
+    def lets_go_at_last(kind: str, path: str, _number: int) -> None:
+        if kind == "POST /machines/ID/lease" and "/m2/" in path and "m2" in fly.held_by_others:
+            refusals.append(path)
+        if kind == "GET /machines/ID/wait" and "/m1/" in path:
+            fly.lock.release()
+            try:
+                # More often than a lease is asked for before that is given up.
+                wait_until(lambda: len(refusals) > POLICY.lease_timeout / (2 * module.POLL_SECONDS))
+            finally:
+                fly.lock.acquire()
+            fly.held_by_others.clear()
+
+    fly.held_by_others.add("m2")
+    fly.faults.append(lets_go_at_last)
+    deliver()
+    assert [line.split()[1] for line in fly.moves[1:]] == ["m1", "m2", "m3"]
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """In real time; fails after a minute."""
+    for _ in range(6000):
+        if happened():
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("it did not happen")
 
 
 def test_the_config_is_sent_back_whole_with_stamp_and_release(fly: FakeFly) -> None:

@@ -13,7 +13,7 @@ from components.github import access
 from components.github.client import GitHubClient
 from components.github.destinations import parse
 from components.http import ApiError
-from components.secret import Check, DependabotSecret, Secret, Supplied
+from components.secret import Check, DependabotSecret, RepositorySecret, Secret, Supplied
 
 from .wire import Wire, reply
 
@@ -56,7 +56,8 @@ def check(
 ) -> tuple[list[RefusedError], list[str]]:
     serve(wire, changed)
     places = parse(raw, repository="r").locations(owner="o", repository="r", workflow="publish.yml")
-    found = access.check(CLIENT, replace(SECRET, repositories=places), ends_a_value=ends_a_value)
+    secret = replace(SECRET, repositories=places)
+    found = access.check(CLIENT, secret, access.look(CLIENT, [secret]), ends_a_value=ends_a_value)
     assert {request.method for request in wire.requests} == {"GET"}
     return found
 
@@ -165,7 +166,21 @@ def test_what_is_written_or_never_read_is_no_other_value(
 def test_what_only_dependabot_reads_needs_no_workflow(wire: Wire) -> None:
     serve(wire, {"/repos/o/r/actions/workflows/publish.yml": GONE})
     place = DependabotSecret(owner="o", repository="r", workflow="publish.yml")
-    assert access.check(CLIENT, replace(SECRET, repositories=(place,)), ends_a_value=True) == ([], [])
+    secret = replace(SECRET, repositories=(place,))
+    assert access.check(CLIENT, secret, access.look(CLIENT, [secret]), ends_a_value=True) == ([], [])
+
+
+def test_a_place_that_many_secrets_go_to_is_looked_at_once(wire: Wire) -> None:
+    serve(wire, {})
+    places = parse({"repository": True}, repository="r").locations(owner="o", repository="r", workflow="publish.yml")
+    one = replace(SECRET, repositories=places)
+    access.look(CLIENT, [one])
+    asked = len(wire.requests)
+    many = [replace(one, name=f"TOKEN_{number}") for number in range(20)]
+    seen = access.look(CLIENT, many)
+    assert len(wire.requests) == 2 * asked
+    for secret in many:
+        assert access.check(CLIENT, secret, seen, ends_a_value=True) == ([], [])
 
 
 def test_environments_with_their_own_are_named(wire: Wire) -> None:
@@ -203,3 +218,15 @@ def test_the_ids_of_selected_repositories(wire: Wire) -> None:
     serve(wire, {"/repos/o/r": 401})
     with pytest.raises(ApiError):
         access.repository_ids(CLIENT, [replace(SECRET, repositories=places)])
+
+
+@pytest.mark.parametrize(
+    ("places", "delay", "fast"),
+    [(80, 0, False), (81, 0, True), (81, 749, True), (81, 750, False), (81, None, False)],
+)
+def test_more_writes_than_github_takes_in_a_minute(places: int, delay: int | None, fast: bool) -> None:  # noqa: FBT001
+    secrets = [replace(SECRET, repositories=(RepositorySecret(owner="o", repository="r", workflow="w.yml"),))] * places
+    warning = access.too_fast(secrets, write_delay_ms=delay)
+    assert bool(warning) == fast
+    assert not fast or f"{places} secrets" in warning
+    assert not fast or f"is {delay}: take it off, or set it to 750 or more" in warning

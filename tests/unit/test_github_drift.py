@@ -133,3 +133,23 @@ def test_only_what_was_written_is_looked_at(wire: Wire) -> None:
     found = drift.look(GitHubClient(token="t"), [secret], state, repository_ids={})
     assert {name: set(places) for name, places in found.items()} == {"A": {REPOSITORY}}
     assert wire.lines == ["GET /repos/o/r/actions/secrets/A"]
+
+
+def test_many_secrets_of_a_place_are_listed_once(wire: Wire) -> None:
+    names = ["A", "B", "C"]
+    secrets = [
+        Secret(name=each, source=Supplied(), fly=(), repositories=(REPOSITORY,), verification=Check(module="fly_app"))
+        for each in names
+    ]
+    state = State(progress={each: Progress(github_writes={REPOSITORY.key: WRITTEN}) for each in names})
+    listed = [{**SHOWN, "name": "A"}, {**LATER, "name": "B"}, {**LATER, "name": "SOMEBODYS"}]
+    answers = {
+        "/repos/o/r/actions/secrets": {"total_count": 3, "secrets": listed},
+        "/repos/o/r/actions/secrets/public-key": {},
+    }
+    wire.serve = lambda request: reply(200, answers[request.url.path])
+    found = drift.look(GitHubClient(token="t"), secrets, state, repository_ids={})
+    assert sorted(found) == ["B", "C"]
+    assert "somebody else set B" in found["B"][REPOSITORY]
+    assert "somebody deleted C" in found["C"][REPOSITORY]
+    assert len(wire.lines) == 2, "the list, and whether what is not in it may be seen"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components import http
+from components import calls, http
 from components.contacts import CONTACTS
 from components.errors import RefusedError
 from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolicy, failure_with
@@ -20,7 +20,7 @@ from components.http import ONCE, REPEATABLE, Api, ApiError, Failure, RetryPolic
 from .wire import Clock, Wire, body_of, reply
 
 TOKEN = "operator-token-0123456789"
-CLIENT_OF_THE_PROCESS = http.CLIENT  # the fixture `wire` puts another one in its place
+client_of_the_process = http.client  # the fixture `wire` puts another one in its place
 API = Api(
     system="Fly",
     base_url="https://api.test",
@@ -57,7 +57,7 @@ def test_a_call_is_made_as_it_was_told(wire: Wire) -> None:
     assert wire.last.headers["x-nonce"] == "n"
 
 
-@pytest.mark.parametrize("status", sorted(http.TRANSIENT))
+@pytest.mark.parametrize("status", sorted(calls.TRANSIENT))
 def test_a_transient_status_is_tried_again(wire: Wire, status: int) -> None:
     wire.will(reply(status), reply(status), reply(200, {}))
     assert call(REPEATABLE).status_code == 200
@@ -317,14 +317,15 @@ def test_a_token_in_the_status_line_or_in_a_request_id_is_concealed(
     bad_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with httpx.Client(trust_env=False) as client:
-        monkeypatch.setattr(http, "CLIENT", client)
+        monkeypatch.setattr(http, "client", lambda: client)
         with pytest.raises(ApiError) as failed:
             Api(system="Fly", base_url=bad_server, headers={}, secrets=[TOKEN]).call("GET", "/", operation="read")
     assert TOKEN not in str(failed.value)
 
 
 def test_the_client_of_the_process_follows_no_redirects_and_gives_up_in_the_end() -> None:
-    assert CLIENT_OF_THE_PROCESS.follow_redirects is False
+    assert client_of_the_process() is client_of_the_process()
+    assert client_of_the_process().follow_redirects is False
     assert http.TIMEOUT.connect is not None
     assert http.TIMEOUT.read is not None
     assert http.TIMEOUT.read > 60, "Fly's wait call answers after up to 60 s"

@@ -182,9 +182,10 @@ def test_a_credential_that_nobody_manages_lives_and_is_named() -> None:
     issuer.seed("by hand", "ci")
     issuer.seed("asked for", "old ci")
     issuer.seed("other stack", replace(FAMILY, stack="prod-2").credential_name(1))
+    issuer.seed("other secret", replace(FAMILY, secret="OTHER_TOKEN").credential_name(1))
     verdict = revoke(issuer, order(current, keyring, also=["asked for"]))
     assert {each.credential_id for each in verdict.unmanaged} == {"by hand", "other stack"}
-    assert set(issuer.alive) == {current.credential_id, "by hand", "other stack"}
+    assert set(issuer.alive) == {current.credential_id, "by hand", "other stack", "other secret"}
 
 
 def test_an_id_that_the_provider_does_not_list_is_refused_before_anything_is_revoked() -> None:

@@ -296,8 +296,10 @@ def outputs(kind: str, name: str, **properties: Any) -> dict[str, Any]:  # noqa:
 
 SUCCEEDED = {
     "create": "python -m the_check",
-    "triggers": ["subject-1"],
-    "environment": {"ROTATION_CHECK": json.dumps({"generation": 2, "reason": "leaked"}), "OPERATOR": "not for you"},
+    "environment": {
+        "ROTATION_CHECK": json.dumps({"generation": 2, "reason": "leaked", "subject": "subject-1"}),
+        "OPERATOR": "not for you",
+    },
     "stdout": report(2),
 }
 
@@ -310,9 +312,9 @@ def test_a_check_is_known_as_it_succeeded() -> None:
     found = from_resources(resources).of("A")
     assert found.verification == CheckInState(
         command="python -m the_check",
-        told={"generation": 2, "reason": "leaked"},
+        told={"generation": 2, "reason": "leaked", "subject": "subject-1"},
         operator={"OPERATOR": "not for you"},
-        trigger="subject-1",
+        subject="subject-1",
     )
     assert found.probe == found.verification
     assert (found.turn, found.verified_at, found.reason) == ("7", VERIFIED_AT, "leaked")

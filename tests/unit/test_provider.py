@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from components import provider
+from components import turning
 from components.errors import OperatorError, RefusedError
 from components.issuers import ISSUERS, Context, Kind
 from components.keyring import Credential, fingerprint
-from components.provider import ROTATIONS_KEPT, CredentialProvider, DecommissionProvider, RevocationProvider
+from components.provider import CredentialProvider, DecommissionProvider, RevocationProvider
+from components.turning import ROTATIONS_KEPT
 
 from .fake_issuer import FakeIssuer, Watched
 from .test_dynamic_provider import UNKNOWN
@@ -31,7 +32,7 @@ def issuer(monkeypatch: pytest.MonkeyPatch) -> FakeIssuer:
 
 def use(issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Kind(build=lambda _settings, _context: issuer, operator=None)
-    monkeypatch.setattr(provider, "ISSUERS", {**ISSUERS, "fake": fake})
+    monkeypatch.setattr(turning, "ISSUERS", {**ISSUERS, "fake": fake})
 
 
 # Credential
@@ -96,7 +97,7 @@ def test_an_update_looks_where_the_settings_of_before_point_too(monkeypatch: pyt
         built.append(dict(settings))
         return issuer
 
-    monkeypatch.setattr(provider, "ISSUERS", {"fake": Kind(build=build, operator=None)})
+    monkeypatch.setattr(turning, "ISSUERS", {"fake": Kind(build=build, operator=None)})
     olds = stored(dict(CredentialProvider().create(credential(1.0)).outs or {}))
     news = {**credential(2.0), "issuer": {"kind": "fake", "settings": {"app": "another"}}}
     built.clear()
@@ -366,7 +367,7 @@ def test_without_the_operators_credential_a_watched_one_is_no_change(
     news = revocation(pair[0], pair)
     olds = outputs(news)
     watched.end("t1")
-    monkeypatch.setattr(provider, "ISSUERS", {"fake": Kind(build=build, operator=None)})
+    monkeypatch.setattr(turning, "ISSUERS", {"fake": Kind(build=build, operator=None)})
     assert not RevocationProvider().diff("id", olds, news).changes
     use(watched, monkeypatch)
     assert RevocationProvider().diff("id", olds, news).changes
@@ -389,7 +390,7 @@ def test_the_watch_asks_the_issuer_that_the_state_knows(
         built.append((dict(settings), context.keyring))
         return watched
 
-    monkeypatch.setattr(provider, "ISSUERS", {"fake": Kind(build=build, operator=None)})
+    monkeypatch.setattr(turning, "ISSUERS", {"fake": Kind(build=build, operator=None)})
     olds = outputs(revocation(pair[0], pair, issuer={"kind": "fake", "settings": {"account": "1"}}))
     built.clear()
     RevocationProvider().diff("id", olds, revocation(pair[0], pair))
@@ -402,7 +403,7 @@ def test_the_watch_asks_the_issuer_that_the_state_knows(
 @pytest.fixture
 def revoked_now(monkeypatch: pytest.MonkeyPatch) -> str:
     """When everything is revoked."""
-    monkeypatch.setattr(provider, "now", lambda: "2026-11-23T12:30:00+00:00")
+    monkeypatch.setattr(turning, "now", lambda: "2026-11-23T12:30:00+00:00")
     return "2026-11-23T12:30:00+00:00"
 
 
@@ -466,9 +467,9 @@ def test_another_rotation_comes_before_the_one_before(
 def test_going_on_with_a_rotation_adds_to_it(
     issuer: FakeIssuer, pair: list[Credential], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provider, "now", lambda: "first")
+    monkeypatch.setattr(turning, "now", lambda: "first")
     olds = kept(outputs(revocation(pair[0], pair)))
-    monkeypatch.setattr(provider, "now", lambda: "second")
+    monkeypatch.setattr(turning, "now", lambda: "second")
     again = revocation(pair[0], pair, also=["hand"], verified_at="later", delivered_at="later", reason="leaked")
     (entry,) = outputs(again, olds)["timeline"]
     assert issuer.revoked == ["t1", "hand"]

@@ -14,7 +14,18 @@ import pytest
 from pulumi.runtime import mocks
 from pulumi.runtime.config import set_all_config
 
-from components import drift, leaving, own_state, preflight, program_version, promotion, rotation, stack_before, staging
+from components import (
+    drift,
+    graph,
+    leaving,
+    own_state,
+    preflight,
+    program_version,
+    promotion,
+    rotation,
+    stack_before,
+    staging,
+)
 from components.announcement import Announcement
 from components.clock import now
 from components.drift import Seen
@@ -126,7 +137,7 @@ def deployed(generation: int = 1, *, keyring: Sequence[int] = (), secret: Secret
     held = fingerprint(value_of(generation))
     about = {"probe": "1", "verification": fingerprint(f"\n1\n{held}")}  # without a salt
     checks = {
-        name: CheckInState(command=each.command, told=each.told, trigger=about[name]) for name, each in wanted.items()
+        name: CheckInState(command=each.command, told=each.told, subject=about[name]) for name, each in wanted.items()
     }
     known = {
         "current": generation,
@@ -224,7 +235,7 @@ def published() -> State:
     )
     assert progress.verification is not None
     about = fingerprint(f"\n1\n{held}\n{held}")
-    return state_of(TOKEN=replace(progress, verification=replace(progress.verification, trigger=about)))
+    return state_of(TOKEN=replace(progress, verification=replace(progress.verification, subject=about)))
 
 
 def at_github(updated_at: str) -> tuple[int, dict[str, str]]:
@@ -679,8 +690,8 @@ class _Graph:
 def exported(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     outputs: dict[str, Any] = {}
     monkeypatch.setattr(pulumi, "export", outputs.__setitem__)
-    monkeypatch.setattr(rotation, "Rotation", _Graph)
-    monkeypatch.setattr(rotation, "Protection", lambda *_, **__: None)
+    monkeypatch.setattr(graph, "Rotation", _Graph)
+    monkeypatch.setattr(graph, "Protection", lambda *_, **__: None)
     return outputs
 
 

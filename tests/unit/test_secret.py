@@ -18,6 +18,24 @@ def test_the_remote_name_is_the_one_that_the_readme_promises() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "another"),
+    [
+        ("molecule-cp-rotation-prod-NEON_API_KEY-g3", True),
+        ("molecule-cp-rotation-prod-FLY_API_TOKEN-g3", False),
+        ("molecule-cp-rotation-prod-FLY_API_TOKEN_2-g3", True),
+        ("molecule-cp-rotation-prod-eu-NEON_API_KEY-g3", False),
+        ("molecule-cp-rotation-prod-NEON_API_KEY-g", False),
+        ("molecule-cp-rotation-prod-NEON_API_KEY-g3x", False),
+        ("molecule-cp-rotation-prod-NEON_API_KEY", False),
+        ("NEON_API_KEY-g3", False),
+        ("other-rotation-prod-NEON_API_KEY-g3", False),
+    ],
+)
+def test_a_name_of_another_secret_of_the_same_stack(name: str, another: bool) -> None:  # noqa: FBT001
+    assert FAMILY.is_of_another_secret(name) == another
+
+
+@pytest.mark.parametrize(
     ("name", "generation"),
     [
         ("molecule-cp-rotation-prod-FLY_API_TOKEN-g1", 1),

@@ -197,7 +197,6 @@ class Stack:
         inputs: dict[str, Any] = {
             "create": f'PATH="$PWD/.venv/bin:$PATH" exec python -m components.verification.{check.module}',
             "environment": {SETTINGS_VARIABLE: json.dumps({**told, **about}, sort_keys=True), **self.operator},
-            "triggers": [subject],
         }
         name = f"{kind}-{self.secret.name}"
         if {key: value for key, value in self._outputs(name).items() if key != "stdout"} == inputs:
