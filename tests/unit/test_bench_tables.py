@@ -9,7 +9,7 @@ import pytest
 from tools.bench import tables, tenants, written
 from tools.bench.critical_path import Batch, Chain, Step
 from tools.bench.fleet import Ran
-from tools.bench.growth import Cell, Grown
+from tools.bench.growth import Cell, Grown, pace_of
 from tools.bench.growth import cell as cell_of
 from tools.bench.parameters import Parameters
 from tools.bench.processes import CHECKS, ENGINE, OTHERS, PROGRAM, PROVIDER, kind
@@ -51,6 +51,11 @@ def test_a_cell_has_a_secret_for_every_app() -> None:
     for wrong in ("10x50", "10x0", "10", "x", "tenx1"):
         with pytest.raises(ValueError):  # noqa: PT011 - for argparse, which says what was wrong
             cell_of(wrong)
+
+
+def test_only_who_writes_more_than_github_takes_in_a_minute_has_to_wait() -> None:
+    assert pace_of(Cell(secrets=80, places=1)) == 0
+    assert pace_of(Cell(secrets=81, places=1)) == 0.75
 
 
 def test_an_update_is_compared_with_path_and_floor_together_and_costs_are_shared_out() -> None:

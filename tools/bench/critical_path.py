@@ -94,7 +94,7 @@ def critical_path(
         healthy_since: For every machine, when it became healthy after its restart.
         held_by_tenants: Secrets that tenants' machines hold.
         in_repository: Secrets that a repository holds.
-        pace: Seconds that GitHub asks to leave between two writes: every repository but the first waits for those before it.
+        pace: Seconds that GitHub asks to leave after a write: every repository but the first waits for those before it.
     """
     secrets = list(secrets)
     tenants = _batches(requests, tenant_app, healthy_since) if set(held_by_tenants) & set(secrets) else []

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from components.github.access import WRITES_A_MINUTE
 from tools.bench.critical_path import Chain, critical_path, restarts
 from tools.bench.floors import floor_of, resources_of, turn
 from tools.bench.parameters import AT_ONCE, Parameters
@@ -40,8 +41,6 @@ def secret(number: int) -> Secret:
 
 rotate(settings, [secret(number) for number in range(COUNT)], not_managed={})
 '''
-# Seconds between two writes, "Best practices for using the REST API: Pause between mutative requests". pulumi-github's `write_delay_ms`.
-PACE = 1.0
 PREVIEWS = 3  # of each kind, in turns
 
 
@@ -107,6 +106,11 @@ def cell(text: str) -> Cell:
     return Cell(secrets=secrets, places=places)
 
 
+def pace_of(cell: Cell) -> float:
+    """Seconds that GitHub's limit asks to leave after each write; 0 where an update does not write that much (`components.github.access`)."""
+    return 60 / WRITES_A_MINUTE if cell.secrets > WRITES_A_MINUTE else 0.0
+
+
 def measure(
     directory: Path, chosen: Sequence[Cell], parameters: Parameters, tell: Callable[[str], None]
 ) -> dict[Cell, Grown]:
@@ -131,6 +135,9 @@ def _measured(directory: Path, cell: Cell, parameters: Parameters) -> Grown:
     with workspace(directory, *options) as stage:
         apps = write_program(stage, environments, cell.secrets)
         names = [f"BENCH_{number:03}" for number in range(cell.secrets)]
+        pace = pace_of(cell)
+        if pace:
+            stage.configure("github:writeDelayMs", str(round(pace * 1000)))
         bump(stage, names, 1)
         stage.sandbox("set", *AT_ONCE)
         succeed(stage)
@@ -161,7 +168,7 @@ def _measured(directory: Path, cell: Cell, parameters: Parameters) -> Grown:
             healthy_since=healthy,
             held_by_tenants=(),
             in_repository=names,
-            pace=PACE,
+            pace=pace,
         ),
         restarts=sum(restarts(requests, app, healthy) for app in apps),
         requests=made(requests),
