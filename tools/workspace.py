@@ -163,6 +163,42 @@ def _run(
     return Result(status=completed.returncode, output=completed.stdout)
 
 
+def engine_only(directory: Path, variables: Mapping[str, str]) -> Workspace:
+    """A folder for programs that need no sandbox: the engine, with an empty file backend inside it.
+
+    Args:
+        directory: New or empty.
+        variables: More that the engine runs with.
+    """
+    home, state = directory / "pulumi-home", directory / "state"
+    state.mkdir(parents=True)
+    _tool(["-m", "tools.engine", "home", str(home)])
+    backend = {"PULUMI_BACKEND_URL": f"file://{state}", "PULUMI_CONFIG_PASSPHRASE": "workspace"}
+    return Workspace(directory=directory, environment=environment(home, {**backend, **variables}))
+
+
+def environment(home: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """What the engine runs with: nothing of the user's own accounts.
+
+    Args:
+        home: The engine's own folder.
+        variables: More of them.
+    """
+    engine = _tool(["-m", "tools.engine", "env"])
+    path = engine.get("PATH", "").replace("$PATH", os.environ["PATH"]) or os.environ["PATH"]
+    return {
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("FLY_", "GITHUB_", "GH_", "PULUMI_"))
+        },
+        **engine,
+        **variables,
+        "PULUMI_HOME": str(home),
+        "PATH": f"{CHECKOUT / '.venv' / 'bin'}:{path}",
+    }
+
+
 @contextlib.contextmanager
 def workspace(directory: Path, *sandbox_options: str) -> Iterator[Workspace]:
     """Starts a sandbox in `directory`, makes a stack for it, and stops the sandbox at the end; its state stays.
@@ -173,25 +209,12 @@ def workspace(directory: Path, *sandbox_options: str) -> Iterator[Workspace]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     home = directory / "pulumi-home"
-    engine = _tool(["-m", "tools.engine", "env"])
     _tool(["-m", "tools.engine", "home", str(home)])
     made = Workspace(directory=directory, environment={})
     try:
         made.sandbox("start", "--detach", *sandbox_options, timeout=900)
         variables = exports(made.sandbox("env"))
-        path = engine.get("PATH", "").replace("$PATH", os.environ["PATH"]) or os.environ["PATH"]
-        environment = {
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith(("FLY_", "GITHUB_", "GH_", "PULUMI_"))
-            },
-            **engine,
-            **variables,
-            "PULUMI_HOME": str(home),
-            "PATH": f"{CHECKOUT / '.venv' / 'bin'}:{path}",
-        }
-        made = Workspace(directory=directory, environment=environment)
+        made = Workspace(directory=directory, environment=environment(home, variables))
         copy_program(made.program_directory)
         made.must("stack", "select", "--create", STACK)
         yield made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,6 +213,19 @@ def test_a_tenant_is_made_ill_where_it_is_meant(sandbox: Sandbox) -> None:
     with sandbox.setting(tenant__unhealthy="tenant-1"):
         until(lambda: ill() == {"molecule-tenant-staging", "molecule-tenant"}, what="both are ill")
     until(lambda: ill() == set(), what="both are well")
+
+
+def test_a_control_plane_takes_its_time_to_boot_wherever_it_runs(sandbox: Sandbox) -> None:
+    app = sandbox.inspect()["environments"]["staging"]["app"]
+    (machine,) = sandbox.machines(f"/v1/apps/{app}")
+    path = f"/v1/apps/{app}/machines/{machine['id']}"
+    with sandbox.setting(boot_time=1.5):
+        began = time.monotonic()
+        updated = sandbox.fly("POST", path, {"config": machine["config"]}).json()
+        until(lambda: sandbox.fly("GET", path).json()["checks"][0]["status"] == "passing", what="it is healthy")
+        assert time.monotonic() - began > 1.5
+    now = sandbox.fly("GET", path).json()
+    assert (now["instance_id"], now["state"]) == (updated["instance_id"], "started")
 
 
 def test_the_stacks_files_name_the_sandbox_and_hold_no_value_in_plaintext(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tools.bench.critical_path import critical_path, restarts
+from tools.bench.critical_path import batches, critical_path, restarts
 
 START = datetime(2026, 11, 26, tzinfo=UTC)
 APP, TENANT_APP = "molecule-cp", "molecule-tenant"
@@ -62,10 +62,15 @@ HEALTHY = {"m1": at(8), "m2": at(12), "m3": at(13), "t1": at(17)}
 def chain(**more: Any) -> Any:  # noqa: ANN401
     return critical_path(
         REQUESTS,
-        app=APP,
         tenant_app=TENANT_APP,
         healthy_since=HEALTHY,
-        **{"secrets": ["A", "B"], "held_by_tenants": set(), "in_repository": set(), **more},
+        **{
+            "app": {"A": APP, "B": APP},
+            "secrets": ["A", "B"],
+            "held_by_tenants": set(),
+            "in_repository": set(),
+            **more,
+        },
     )
 
 
@@ -92,6 +97,70 @@ def test_the_longest_chain_counts_with_what_only_its_secret_waits_for() -> None:
         ("verify B", 2),
         ("revoke B", 3),
     ]
+
+
+def test_the_last_repository_waits_for_the_pace_of_all_before_it() -> None:
+    three = {"secrets": ["A", "B", "C"], "app": dict.fromkeys("ABC", APP)}
+    found = chain(**three, in_repository={"A", "B", "C", "not rotated"}, pace=1.5)
+    assert found.secret == "B"
+    assert found.paced == 3
+    assert found.seconds == chain(**three, in_repository={"A", "B", "C"}).seconds + 3
+
+
+def test_no_app_waits_for_another_one_and_the_longest_of_them_counts() -> None:
+    other = "other-cp"
+    requests = [
+        *REQUESTS,
+        request(0, 6, "POST", "/keys", **purpose("mint C")),
+        request(7, 0.25, "POST", f"/v1/apps/{other}/secrets"),
+        machine(8, other, "o1"),
+        request(6.5, 0.1, "GET", "/c", **purpose("check C")),  # its probe
+        request(9, 1.5, "GET", "/c", **purpose("check C")),
+    ]
+
+    def found(boot: float) -> Any:  # noqa: ANN401
+        return critical_path(
+            requests,
+            secrets=["A", "B", "C"],
+            app={"A": APP, "B": APP, "C": other},
+            tenant_app=TENANT_APP,
+            healthy_since={**HEALTHY, "o1": at(8 + boot)},
+            held_by_tenants=(),
+            in_repository=(),
+        )
+
+    # B's app decides as long as the other one, with its slow mint, is done sooner: 14.5 s here, 6 + 0.25 + 1.5 + boot there.
+    assert (found(6.5).secret, round(found(6.5).seconds, 3)) == ("B", 14.5)
+    assert [(step.what, round(step.seconds, 3)) for step in found(7).steps] == [
+        ("mint C", 6),
+        ("write", 0.25),
+        (f"1 of {other}", 7),
+        ("verify C", 1.5),
+        ("revoke C", 0),
+    ]
+
+
+def test_purposes_are_told_apart_by_the_whole_name() -> None:
+    requests = [*REQUESTS, request(1, 9, "POST", "/keys", **purpose("mint A_LONGER"))]
+    found = critical_path(
+        requests,
+        secrets=["A"],
+        app={"A": APP},
+        tenant_app=TENANT_APP,
+        healthy_since=HEALTHY,
+        held_by_tenants=(),
+        in_repository=(),
+    )
+    assert found.steps[0].seconds == 2
+
+
+def test_a_batch_ends_when_all_of_it_are_healthy_and_what_comes_later_is_the_next_one() -> None:
+    found = batches(REQUESTS, APP, HEALTHY)
+    assert [(each.machines, each.seconds) for each in found] == [(("m1",), 3), (("m2", "m3"), 4)]
+    # Three machines of which two are updated before the first one is healthy, in whatever order the log has them.
+    together = [machine(0.4, APP, "m3"), machine(0, APP, "m1"), machine(0.2, APP, "m2")]
+    assert [each.machines for each in batches(together, APP, HEALTHY)] == [("m1", "m2", "m3")]
+    assert batches([], APP, HEALTHY) == []
 
 
 def test_machines_that_are_gone_and_refused_updates_are_no_restarts() -> None:

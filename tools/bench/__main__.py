@@ -1,17 +1,24 @@
 """`python -m tools.bench`: measures, and prints a table."""
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from tools.bench import fleet, growth, leaked, rotation, written
-from tools.bench.rotation import Figures, Parameters
+from tools.bench import fleet, growth, leaked, rotation, tables, tenants, threads, written
+from tools.bench.parameters import Parameters
+from tools.bench.rotation import Figures
+from tools.bench.tables import Sheet
+from tools.bench.threads import Arrangement
+
+CELLS = ("10x1", "10x10", "50x10", "100x1", "100x50")
+WIDE = 64  # operations that the engine begins at once, where it is told
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,67 +41,89 @@ def _parser() -> argparse.ArgumentParser:
         "rotation", help="`pulumi up` beside the runbook done by a script, and beside its floor"
     )
     found.set_defaults(run=_rotation)
-    for each in fields(Parameters):
-        found.add_argument(
-            f"--{each.name.replace('_', '-')}",
-            type=type(each.default),
-            default=each.default,
-            help=f"of the sandbox (default {each.default})",
-        )
-    found.add_argument("--write", type=Path, metavar="DIR", help="write the figures and a plot to this folder, too")
+    _add_parameters(found)
     found = commands.add_parser("fleet", help="time and memory of a rotation of many stacks against one")
     found.set_defaults(run=_fleet)
-    found.add_argument("--stacks", type=int, default=100, help="stacks of the largest fleet (default 100)")
+    found.add_argument("--stacks", type=int, default=50, help="stacks of the largest fleet (default 50)")
     found.add_argument("--parallel", type=int, default=4, help="engines at once (default 4)")
     found.add_argument("--failing", type=int, default=3, help="stacks of the largest fleet that fail (default 3)")
-    found = commands.add_parser("growth", help="more secrets in one stack, and more machines of tenants")
+    _add_parameters(found)
+    found = commands.add_parser(
+        "growth", help="more secrets in one stack, over more apps and repositories, and more machines of tenants"
+    )
     found.set_defaults(run=_growth)
-    found.add_argument("--secrets", type=int, nargs="*", default=[10, 50, 100], help="of a stack (default 10 50 100)")
-    found.add_argument("--tenants", type=int, nargs="*", default=[10, 100, 1000], help="default 10 100 1000")
+    found.add_argument(
+        "--cells",
+        type=growth.cell,
+        nargs="*",
+        default=[growth.cell(each) for each in CELLS],
+        metavar="SECRETSxAPPS",
+        help=f"default {' '.join(CELLS)}",
+    )
+    found.add_argument(
+        "--tenants", type=int, nargs="*", default=[10, 100, 1000], dest="tenant_counts", help="default 10 100 1000"
+    )
+    _add_parameters(found, less="tenants")
+    found = commands.add_parser(
+        "threads", help="many apps that restart at once, with more processes of the SDK's dynamic provider"
+    )
+    found.set_defaults(run=_threads)
+    found.add_argument("--apps", type=int, nargs="*", default=[10, 50], help="default 10 50")
+    found.add_argument("--seconds", type=float, default=15.0, help="that each app takes (default 15)")
     return parser
 
 
-def _growth(options: argparse.Namespace, console: Console, directory: Path) -> int:
-    console.print(f"{written.circumstances()}, a sandbox of its own for each line, machines boot at once")
-    table = Table(
-        "secrets",
-        "resources",
-        "up",
-        "floor",
-        "ratio",
-        "preview",
-        "of the floor",
-        "engine",
-        "Python",
-        "state",
-        "requests",
+def _add_parameters(found: argparse.ArgumentParser, *, less: str = "") -> None:
+    for each in fields(Parameters):
+        if each.name != less:
+            found.add_argument(
+                f"--{each.name.replace('_', '-')}",
+                type=type(each.default),
+                default=each.default,
+                help=f"of the sandbox (default {each.default})",
+            )
+    found.add_argument("--write", type=Path, metavar="DIR", help="write the figures and a plot to this folder, too")
+
+
+def _parameters(options: argparse.Namespace) -> Parameters:
+    return Parameters(
+        **{each.name: getattr(options, each.name) for each in fields(Parameters) if hasattr(options, each.name)}
     )
-    for count, each in growth.secrets(directory, options.secrets, console.print).items():
-        ours, floor = each.preview
-        table.add_row(
-            str(count),
-            str(each.resources),
-            f"{each.up:.1f} s",
-            f"{each.floor:.1f} s",
-            f"{each.up / each.floor:.2f}",
-            f"{ours:.1f} s",
-            f"{ours / floor:.2f}",
-            *(f"{memory / 1e6:.0f} MB" for memory in each.memory),
-            f"{each.state / 1e6:.2f} MB",
-            str(each.requests),
-        )
-    console.print(table)
-    table = Table("tenants", "up", "their machines", "a machine", "engine", "Python", "requests")
-    for count, ran in growth.tenants(directory, options.tenants, console.print).items():
-        table.add_row(
-            str(count),
-            f"{ran.up:.1f} s",
-            f"{ran.rollout:.1f} s",
-            f"{ran.rollout / count * 1000:.0f} ms",
-            *(f"{memory / 1e6:.0f} MB" for memory in ran.memory),
-            str(ran.requests),
-        )
-    console.print(table)
+
+
+def _show(console: Console, sheets: Sequence[Sheet]) -> None:
+    for sheet in sheets:
+        # Wide ones are folded, not cut.
+        table = Table(*(Column(each, overflow="fold") for each in sheet.headings), title=sheet.title)
+        for row in sheet.rows:
+            table.add_row(*row)
+        console.print(table)
+        for note in sheet.notes:
+            console.print(note, markup=False)
+
+
+def _growth(options: argparse.Namespace, console: Console, directory: Path) -> int:
+    parameters = _parameters(options)
+    about = f"{written.circumstances()}. A sandbox of its own for each line. {parameters.about()}"
+    console.print(about)
+    found = growth.measure(directory, options.cells, parameters, console.print)
+    moved = tenants.measure(directory, options.tenant_counts, parameters, console.print)
+    sheets = [*(tables.of_secrets(found) if found else []), *([tables.of_tenants(moved)] if moved else [])]
+    _show(console, sheets)
+    if options.write:
+        written.growth(options.write, found, moved, about)
+    return 0
+
+
+def _threads(options: argparse.Namespace, console: Console, directory: Path) -> int:
+    console.print(f"{written.circumstances()}, apps that take {options.seconds:g} s each and do nothing")
+    chosen = [
+        Arrangement(apps=apps, providers=providers, parallel=parallel)
+        for apps in options.apps
+        for providers, parallel in ((0, 0), (2, 0), (4, 0), (0, WIDE), (4, WIDE), (-(-apps // 4), WIDE))
+    ]
+    found = threads.measure(directory, list(dict.fromkeys(chosen)), waits=options.seconds, tell=console.print)
+    _show(console, [tables.of_threads(found)])
     return 0
 
 
@@ -113,29 +142,23 @@ def _leaked(options: argparse.Namespace, console: Console, directory: Path) -> i
 
 def _fleet(options: argparse.Namespace, console: Console, directory: Path) -> int:
     sizes = sorted({1, *(size for size in (10,) if size < options.stacks), options.stacks})
-    console.print(
-        f"{written.circumstances()}, FLY_API_TOKEN on fleets of {', '.join(map(str, sizes))} stacks, {options.parallel} at once, one sandbox"
+    parameters = replace(_parameters(options), tenants=0)
+    about = (
+        f"{written.circumstances()}. FLY_API_TOKEN on fleets of {', '.join(map(str, sizes))} stacks, {options.parallel} at once, on one "
+        f"sandbox, {options.failing} of the largest fleet made to fail. {parameters}"
     )
+    console.print(about)
     found = fleet.measure(
-        directory, sizes=sizes, parallel=options.parallel, failing=options.failing, tell=console.print
+        directory,
+        sizes=sizes,
+        parallel=options.parallel,
+        failing=options.failing,
+        parameters=parameters,
+        tell=console.print,
     )
-    first = found[sizes[0]]
-    table = Table(
-        "stacks", "took", "a stack", "of one", "command, peak", "of one", "engine of a stack", "all, peak", "of one"
-    )
-    for size, ran in found.items():
-        table.add_row(
-            str(size),
-            f"{ran.seconds:.0f} s",
-            f"{ran.seconds / size:.1f} s",
-            f"{ran.seconds / size / first.seconds:.2f}",
-            f"{ran.own / 1e6:.0f} MB",
-            f"{ran.own / first.own:.2f}",
-            f"{ran.one / 1e6:.0f} MB",
-            f"{ran.together / 1e6:.0f} MB",
-            f"{ran.together / first.together:.2f}",
-        )
-    console.print(table)
+    _show(console, [tables.of_fleet(found, parallel=options.parallel, cores=os.cpu_count() or 1)])
+    if options.write:
+        written.fleet(options.write, found, about, parallel=options.parallel)
     last = found[sizes[-1]]
     console.print(f"The last fleet, exit status {last.status}, says of those that failed:")
     for name, result in last.outcome["stacks"].items():
@@ -147,7 +170,7 @@ def _fleet(options: argparse.Namespace, console: Console, directory: Path) -> in
 
 
 def _rotation(options: argparse.Namespace, console: Console, directory: Path) -> int:
-    parameters = Parameters(**{each.name: getattr(options, each.name) for each in fields(Parameters)})
+    parameters = _parameters(options)
     circumstances = f"{written.circumstances()}. {parameters}"
     console.print(circumstances)
     figures = rotation.measure(directory, parameters)

@@ -1,18 +1,20 @@
 """The longest chain of waiting that no rotation can do without, computed from the requests that a sandbox has recorded. Pure.
 
-Mint → write → restart of each batch → (tenants, repository) → verification → revocation. Whatever else an update does (the engine, plugins,
+Mint → write → restart of each batch → (tenants, repository) → verification → revocation. An app is written to once all of its secrets are
+minted, and no app waits for another one. Whatever else an update does (the engine, plugins,
 probes, reads before the first write, the polls between a machine's being healthy and somebody's noticing it) is not in it.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 Requests = Sequence[Mapping[str, Any]]
+PACE = "GitHub's pace"
 READS = frozenset({"GET", "HEAD"})
 UPDATE = "/v1/apps/{app}/machines/{machine}"
-WRITE = "/v1/apps/{app}/secrets"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,51 +47,109 @@ class Chain:
         """How long all of it takes."""
         return sum(step.seconds for step in self.steps)
 
+    @property
+    def paced(self) -> float:
+        """How much of that is GitHub's pace."""
+        return sum(step.seconds for step in self.steps if step.what == PACE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Machines that were restarted together.
+
+    Attributes:
+        machines: Their ids.
+        began: The update of the first of them.
+        ended: When all of them were healthy.
+    """
+
+    machines: tuple[str, ...]
+    began: datetime
+    ended: datetime
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.ended - self.began).total_seconds()
+
 
 def critical_path(
     requests: Requests,
     *,
     secrets: Iterable[str],
-    app: str,
+    app: Mapping[str, str],
     tenant_app: str,
     healthy_since: Mapping[str, datetime],
     held_by_tenants: Collection[str],
     in_repository: Collection[str],
+    pace: float = 0.0,
 ) -> Chain:
     """The longest of the secrets' chains.
 
     Args:
         requests: Of one update, as `python -m sandbox requests` prints them.
         secrets: Those that it rotated.
-        app: The control plane's app.
+        app: For every secret, the app that holds it.
         tenant_app: That of the tenants.
         healthy_since: For every machine, when it became healthy after its restart.
         held_by_tenants: Secrets that tenants' machines hold.
         in_repository: Secrets that a repository holds.
+        pace: Seconds that GitHub asks to leave after a write: every repository but the first waits for those before it.
     """
     secrets = list(secrets)
-    written = [each for each in requests if each["method"] == "POST" and each["target"] == f"/v1/apps/{app}/secrets"]
-    first_write = min(_at(each) for each in written)
-    mints = {secret: _from_first_write(_of(requests, f"mint {secret}")) for secret in secrets}
-    slowest = max(mints, key=lambda secret: mints[secret])
-    shared = [
-        Step(what=f"mint {slowest}", seconds=mints[slowest]),
-        Step(what="write", seconds=sum(_seconds(each) for each in written)),
-        *_batches(requests, app, healthy_since),
-    ]
     tenants = _batches(requests, tenant_app, healthy_since) if set(held_by_tenants) & set(secrets) else []
+    mints, checks, revocations = (_by_secret(requests, purpose) for purpose in ("mint", "check", "revoke"))
     chains = []
-    for secret in secrets:
-        steps = list(shared)
-        if secret in held_by_tenants:
-            steps += tenants
-        if secret in in_repository:
-            steps.append(Step(what="repository", seconds=_repository(requests, secret)))
-        checks = [each for each in _of(requests, f"check {secret}") if _at(each) > first_write]
-        steps.append(Step(what=f"verify {secret}", seconds=_span(checks)))
-        steps.append(Step(what=f"revoke {secret}", seconds=_from_first_write(_of(requests, f"revoke {secret}"))))
-        chains.append(Chain(secret=secret, steps=tuple(steps)))
+    for each in sorted({app[secret] for secret in secrets}):
+        on_it = [secret for secret in secrets if app[secret] == each]
+        written = [found for found in requests if _is_write_of_secrets(found, each)]
+        first_write = min(_at(found) for found in written)
+        minted = {secret: _from_first_write(mints.get(secret, [])) for secret in on_it}
+        slowest = max(minted, key=lambda secret: minted[secret])
+        shared = [
+            Step(what=f"mint {slowest}", seconds=minted[slowest]),
+            Step(what="write", seconds=sum(_seconds(found) for found in written)),
+            *_batches(requests, each, healthy_since),
+        ]
+        for secret in on_it:
+            steps = list(shared)
+            if secret in held_by_tenants:
+                steps += tenants
+            if secret in in_repository:
+                steps.append(Step(what="repository", seconds=_repository(requests, secret)))
+            if pace and secret in in_repository:
+                others = len(set(in_repository) & set(secrets)) - 1
+                steps.append(Step(what=PACE, seconds=pace * others))
+            checked = [found for found in checks.get(secret, []) if _at(found) > first_write]
+            steps.append(Step(what=f"verify {secret}", seconds=_span(checked)))
+            steps.append(Step(what=f"revoke {secret}", seconds=_from_first_write(revocations.get(secret, []))))
+            chains.append(Chain(secret=secret, steps=tuple(steps)))
     return max(chains, key=lambda chain: chain.seconds)
+
+
+def batches(requests: Requests, app: str, healthy_since: Mapping[str, datetime]) -> list[Batch]:
+    """The machines of an app that were restarted together, in order.
+
+    A batch ends when all of its machines are healthy: an update that comes later begins the next one.
+
+    Args:
+        requests: Of one update.
+        app: The app.
+        healthy_since: For every machine, when it became healthy after its restart. Those that are not in it do not count: they are gone.
+    """
+    updates = sorted((each for each in requests if _is_update(each, app)), key=_at)
+    found: list[Batch] = []
+    for each in updates:
+        machine = str(each["target"]).rpartition("/")[2]
+        if machine not in healthy_since:
+            continue  # a disposable org's, which is gone
+        if not found or _at(each) > found[-1].ended:
+            found.append(Batch(machines=(), began=_at(each), ended=healthy_since[machine]))
+        last = found[-1]
+        found[-1] = Batch(
+            machines=(*last.machines, machine), began=last.began, ended=max(last.ended, healthy_since[machine])
+        )
+    return found
 
 
 def restarts(requests: Requests, app: str, healthy_since: Mapping[str, datetime]) -> int:
@@ -101,23 +161,14 @@ def restarts(requests: Requests, app: str, healthy_since: Mapping[str, datetime]
 
 def _batches(requests: Requests, app: str, healthy_since: Mapping[str, datetime]) -> list[Step]:
     """From the update of a batch's first machine until all of it are healthy, for every batch."""
-    updates = sorted((each for each in requests if _is_update(each, app)), key=_at)
-    steps: list[Step] = []
-    batch: list[str] = []
-    began = ended = None
-    for each in updates:
-        machine = str(each["target"]).rpartition("/")[2]
-        if machine not in healthy_since:
-            continue  # a disposable org's, which is gone
-        if began is None or ended is None or _at(each) > ended:
-            if began is not None and ended is not None:
-                steps.append(Step(what=f"{len(batch)} of {app}", seconds=(ended - began).total_seconds()))
-            began, batch, ended = _at(each), [], None
-        batch.append(machine)
-        ended = max(filter(None, (ended, healthy_since[machine])))
-    if began is not None and ended is not None:
-        steps.append(Step(what=f"{len(batch)} of {app}", seconds=(ended - began).total_seconds()))
-    return steps
+    return [
+        Step(what=f"{len(each.machines)} of {app}", seconds=each.seconds)
+        for each in batches(requests, app, healthy_since)
+    ]
+
+
+def _is_write_of_secrets(request: Mapping[str, Any], app: str) -> bool:
+    return bool(request["method"] == "POST" and request["target"] == f"/v1/apps/{app}/secrets")
 
 
 def _is_update(request: Mapping[str, Any], app: str) -> bool:
@@ -141,8 +192,14 @@ def _repository(requests: Requests, secret: str) -> float:
     return sum(_seconds(each) for each in (*keys[-1:], *puts[-1:]))
 
 
-def _of(requests: Requests, purpose: str) -> Requests:
-    return [each for each in requests if f"({purpose})" in str(each["agent"] or "")]
+def _by_secret(requests: Requests, purpose: str) -> dict[str, list[Mapping[str, Any]]]:
+    """The requests of a purpose (`components.http.purpose`), by the secret that it names."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for each in requests:
+        named = re.search(rf"\({purpose} ([^)]+)\)", str(each["agent"] or ""))
+        if named is not None:
+            found.setdefault(named[1], []).append(each)
+    return found
 
 
 def _from_first_write(requests: Requests) -> float:

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import yaml
 
+from tools.bench.parameters import Parameters
 from tools.fleet.selection import AFTER, config_file
 from tools.workspace import CHECKOUT, FailedError, Workspace, workspace
 
@@ -31,7 +32,12 @@ TIMEOUT = 6 * 3600  # seconds
 
 @contextmanager
 def fleet_of(
-    directory: Path, names: Sequence[str], *, after: Mapping[str, str], light: bool = True
+    directory: Path,
+    names: Sequence[str],
+    *,
+    after: Mapping[str, str],
+    light: bool = True,
+    more: Sequence[str] = (),
 ) -> Iterator[Workspace]:
     """A sandbox with these environments, and a stack for each, of which nothing is deployed.
 
@@ -40,8 +46,9 @@ def fleet_of(
         names: Of environments and stacks.
         after: The stack that goes before, by stack.
         light: Whether the environments are cheap ones (`sandbox/environments.py`).
+        more: Options of the sandbox.
     """
-    options = ["--environment", ",".join(names), *(["--light"] if light else [])]
+    options = [*more, "--environment", ",".join(names), *(["--light"] if light else [])]
     with workspace(directory, *options) as made:
         # A clone has the tools beside the program.
         shutil.copytree(
@@ -181,7 +188,13 @@ class _Memory:
 
 
 def measure(
-    directory: Path, *, sizes: Sequence[int], parallel: int, failing: int, tell: Callable[[str], None]
+    directory: Path,
+    *,
+    sizes: Sequence[int],
+    parallel: int,
+    failing: int,
+    parameters: Parameters,
+    tell: Callable[[str], None],
 ) -> dict[int, Ran]:
     """Rotates fleets of these sizes, one after another.
 
@@ -190,6 +203,7 @@ def measure(
         sizes: Numbers of stacks, the largest one last.
         parallel: How many engines run at once.
         failing: How many stacks of the largest fleet fail.
+        parameters: Of the sandbox.
         tell: Is told how far it is.
 
     Returns:
@@ -201,7 +215,9 @@ def measure(
     fleets = {size: [f"fleet{size}-{number:03}" for number in range(1, size + 1)] for size in sizes}
     largest = fleets[sizes[-1]]
     chosen = broken(largest, failing)
-    with fleet_of(directory, [name for names in fleets.values() for name in names], after={}) as made:
+    every = [name for names in fleets.values() for name in names]
+    with fleet_of(directory, every, after={}, more=parameters.options) as made:
+        made.sandbox("set", f"github.build_seconds={parameters.workflow}")
         tell(f"{sum(map(len, fleets.values()))} environments and stacks are made")
         found: dict[int, Ran] = {}
         for size, names in fleets.items():

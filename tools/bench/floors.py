@@ -18,6 +18,7 @@ def floor_of(
     repositories: int,
     generated: bool = False,
     probed: bool = True,
+    apps: int = 1,
 ) -> Workspace:
     """The program beside a workspace, on the same backend. Nothing of it is deployed yet.
 
@@ -28,6 +29,7 @@ def floor_of(
         repositories: How many of the secrets a repository holds.
         generated: Whether Pulumi generates the values.
         probed: Whether there are probes.
+        apps: How many apps there are; the secrets are dealt out to them in turn.
     """
     directory = stage.directory / "floor"
     program = directory / "program"
@@ -35,7 +37,13 @@ def floor_of(
     (program / ".venv").symlink_to(CHECKOUT / ".venv")
     floor = Workspace(directory=directory, environment=stage.environment)
     floor.must("stack", "init", STACK)
-    told = {"tenants": tenants, "repositories": repositories, "generated": generated, "probed": probed}
+    told = {
+        "tenants": tenants,
+        "repositories": repositories,
+        "generated": generated,
+        "probed": probed,
+        "apps": apps,
+    }
     for key, value in told.items():
         floor.configure(f"floor:{key}", json.dumps(value))
     turn(floor, turns)

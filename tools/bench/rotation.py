@@ -13,7 +13,9 @@ from typing import Any
 
 from tools.bench.critical_path import Chain, critical_path, restarts
 from tools.bench.floors import floor_of, resources_of, turn
+from tools.bench.parameters import Parameters
 from tools.bench.runbook import SECRETS
+from tools.bench.runs import healthy_since, last_request, made, requests_of, succeed, timed
 from tools.workspace import CHECKOUT, STACK, FailedError, Workspace, exports, workspace
 
 APP, TENANT_APP = "molecule-cp", "molecule-tenant"
@@ -23,34 +25,6 @@ SIZES: Mapping[str, tuple[str, ...]] = {
     "all": tuple(SECRETS),
 }
 PREVIEWS = 5  # of each kind, in turns
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameters:
-    """What the sandbox is like.
-
-    Attributes:
-        machines: Of the control plane.
-        tenants: Organizations, each with one machine.
-        boot_time: Seconds that a machine needs to boot, on top of its process's own.
-        check_interval: Seconds between two health checks of a machine.
-        api_latency: Seconds that every provider takes to answer.
-        workflow: Seconds that a workflow run takes.
-    """
-
-    machines: int = 4
-    tenants: int = 6
-    boot_time: float = 5.0
-    check_interval: float = 5.0
-    api_latency: float = 0.1
-    workflow: float = 20.0
-
-    def __str__(self) -> str:
-        return (
-            f"{self.machines} machines of the control plane and {self.tenants} of tenants, which take {self.boot_time:g} s to boot and are "
-            f"checked every {self.check_interval:g} s; providers answer after {self.api_latency:g} s; a workflow run takes "
-            f"{self.workflow:g} s"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,20 +86,15 @@ def measure(directory: Path, parameters: Parameters) -> Figures:
     Raises:
         FailedError: A command failed.
     """
-    options = [
-        *("--machines", str(parameters.machines), "--tenants", str(parameters.tenants)),
-        *("--boot-time", str(parameters.boot_time), "--check-interval", str(parameters.check_interval)),
-        *("--api-latency", str(parameters.api_latency)),
-    ]
-    with workspace(directory, *options) as stage:
+    with workspace(directory, *parameters.options) as stage:
         stage.sandbox("set", f"github.build_seconds={parameters.workflow}")
         bench = _Bench(stage=stage)
         stage.configure("stripeAccount", exports(stage.sandbox("env"))["STRIPE_ACCOUNT_ID"])
         stage.must("config", "rm", "--stack", STACK, "rotations")
         _bump(bench, SECRETS)
-        _succeed(stage)
+        succeed(stage)
         floor = floor_of(stage, _turns(bench, SECRETS), tenants=1, repositories=1)
-        _succeed(floor)
+        succeed(floor)
         resources = resources_of(stage)
         if (found := resources_of(floor)) != resources:
             raise FailedError(f"the stack has {resources} resources, and the floor's program {found}")
@@ -155,27 +124,27 @@ def _rotate(bench: _Bench, floor: Workspace, secrets: Sequence[str]) -> tuple[fl
     stage = bench.stage
     _bump(bench, secrets)
     turn(floor, _turns(bench, secrets))
-    floored = _timed(floor)
-    mark = _last_request(stage)
-    seconds = _timed(stage)
-    requests = _requests(stage, mark)
-    healthy = _healthy_since(stage)
+    floored = timed(floor)
+    mark = last_request(stage)
+    seconds = timed(stage)
+    requests = requests_of(stage, mark)
+    healthy = healthy_since(stage)
     chain = critical_path(
         requests,
         secrets=secrets,
-        app=APP,
+        app=dict.fromkeys(secrets, APP),
         tenant_app=TENANT_APP,
         healthy_since=healthy,
         held_by_tenants={"TENANT_REDIS_URL"},
         in_repository={"FLY_API_TOKEN"},
     )
-    return seconds, floored, chain, _restarts(requests, healthy), _made(requests)
+    return seconds, floored, chain, _restarts(requests, healthy), made(requests)
 
 
 def _runbook(bench: _Bench, secrets: Sequence[str]) -> tuple[float, int, int]:
     """The script. What it leaves behind is nothing that the stack knows of: it comes last."""
     stage = bench.stage
-    mark = _last_request(stage)
+    mark = last_request(stage)
     supplied = {name: _supplied(bench, name, int(time.time())) for name in secrets}
     order = {
         "stack": str(stage.program_directory / "stacks" / f"Pulumi.{STACK}.yaml"),
@@ -195,8 +164,8 @@ def _runbook(bench: _Bench, secrets: Sequence[str]) -> tuple[float, int, int]:
     if completed.returncode != 0:
         raise FailedError("the runbook's script failed")
     bench.old |= json.loads(completed.stdout)["current"]
-    requests = _requests(stage, mark)
-    return seconds, _restarts(requests, _healthy_since(stage)), _made(requests)
+    requests = requests_of(stage, mark)
+    return seconds, _restarts(requests, healthy_since(stage)), made(requests)
 
 
 def _bump(bench: _Bench, secrets: Iterable[str]) -> None:
@@ -236,40 +205,5 @@ def _previews(stage: Workspace, floor: Workspace) -> tuple[float, float]:
     return median(ours), median(floored)
 
 
-def _timed(stage: Workspace) -> float:
-    began = time.monotonic()
-    _succeed(stage)
-    return time.monotonic() - began
-
-
-def _succeed(stage: Workspace) -> None:
-    result = stage.up()
-    if result.status != 0:
-        raise FailedError(result.output)
-
-
-def _requests(stage: Workspace, after: int) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in stage.sandbox("requests", "--after", str(after)).splitlines()]
-
-
-def _last_request(stage: Workspace) -> int:
-    return int(_requests(stage, 0)[-1]["number"])
-
-
-def _made(requests: Iterable[Mapping[str, Any]]) -> int:
-    """How many were made by no consumer."""
-    return sum(1 for each in requests if each["consumer"] is None)
-
-
 def _restarts(requests: Sequence[Mapping[str, Any]], healthy: Mapping[str, datetime]) -> int:
     return sum(restarts(requests, app, healthy) for app in (APP, TENANT_APP))
-
-
-def _healthy_since(stage: Workspace) -> dict[str, datetime]:
-    found = stage.inspect()["fly"]["apps"]
-    return {
-        machine["id"]: datetime.fromisoformat(machine["healthy_since"])
-        for app in (APP, TENANT_APP)
-        for machine in found[app]["machines"]
-        if machine["healthy_since"]
-    }

@@ -1,5 +1,6 @@
 """A dynamic provider that does nothing."""
 
+import time
 from typing import Any
 
 import pulumi
@@ -7,15 +8,17 @@ from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider,
 
 
 class NothingProvider(ResourceProvider):
-    """Keeps its inputs."""
+    """Keeps its inputs, after as many seconds as it is told to wait."""
 
     def create(self, props: dict[str, Any]) -> CreateResult:
+        time.sleep(props["waits"])
         return CreateResult("nothing", props)
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         return DiffResult(changes=_olds["turn"] != _news["turn"])
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        time.sleep(_news["waits"])
         return UpdateResult(_news)
 
 
@@ -24,5 +27,7 @@ class Nothing(Resource, module="floor", name="Nothing"):
 
     turn: pulumi.Output[str]
 
-    def __init__(self, name: str, turn: pulumi.Input[str], options: pulumi.ResourceOptions) -> None:
-        super().__init__(NothingProvider(), name, {"turn": turn}, options)
+    def __init__(
+        self, name: str, turn: pulumi.Input[str], options: pulumi.ResourceOptions, *, waits: float = 0.0
+    ) -> None:
+        super().__init__(NothingProvider(), name, {"turn": turn, "waits": waits}, options)
