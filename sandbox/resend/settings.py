@@ -24,6 +24,6 @@ SETTINGS.update(
         DOMAIN_UNVERIFIED: Setting(default="", description="DOMAIN: it is pending for want of its DKIM record"),
         DOMAIN_FAILED: Setting(default="", description="DOMAIN: its status is failed, as are its records"),
         VERIFICATION_SECONDS: Setting(default=0.5, description="seconds from a verify call until a domain is verified"),
-        RATE_LIMIT: Setting(default=2.0, description="requests a second that the team has, if rate_limits is 1"),
+        RATE_LIMIT: Setting(default=5.0, description="requests a second that the team has, if rate_limits is 1"),
     }
 )

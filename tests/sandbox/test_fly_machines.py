@@ -569,7 +569,7 @@ def test_processes_that_ask_at_once_are_not_refused(sandbox: Sandbox, tmp_path: 
     with sandbox.setting(rate_limits=1):
         lister = (
             "import os; from components.fly.client import FlyClient; "
-            f"FlyClient(os.environ['FLY_ACCESS_TOKEN']).list_machines('{TENANT}')"
+            "FlyClient(os.environ['FLY_ACCESS_TOKEN']).list_machines('molecule-tenant')"
         )
         environment = {**os.environ, **sandbox.environment, "TMPDIR": str(tmp_path)}
         listers = [

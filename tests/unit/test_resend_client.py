@@ -9,6 +9,7 @@ import pytest
 
 from components.http import ApiError
 from components.keyring import Issued
+from components.resend import client as client_module
 from components.resend.client import PAGE, Domain, DomainRecord, ResendClient
 
 from .wire import Clock, Wire, body_of, reply
@@ -264,6 +265,13 @@ def test_a_deletion_that_resend_refuses_is_an_error(wire: Wire, status: int) -> 
         CLIENT.delete_key("k1")
 
 
+@pytest.fixture
+def two_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What counts until Resend has told."""
+    monkeypatch.setattr(client_module, "REQUESTS_A_SECOND", 2)
+
+
+@pytest.mark.usefixtures("two_a_second")
 def test_calls_of_all_keys_take_turns(wire: Wire, turns: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is the team's, and no call says whose a key is."""
     wire.serve = pages([])
@@ -286,6 +294,7 @@ def test_turns_are_as_close_as_resend_says(wire: Wire, turns: Clock, monkeypatch
     assert 0.6 <= sum(turns.naps) <= 2
 
 
+@pytest.mark.usefixtures("two_a_second")
 @pytest.mark.parametrize("told", ["", "0", "-1", "many", "1.5", "9" * 50])
 def test_what_is_no_number_of_requests_is_not_believed(
     wire: Wire, turns: Clock, monkeypatch: pytest.MonkeyPatch, told: str
@@ -304,6 +313,7 @@ def test_a_key_is_minted_once_the_team_has_a_request_left(wire: Wire) -> None:
     assert len(wire.requests) == 3
 
 
+@pytest.mark.usefixtures("two_a_second")
 def test_who_waits_for_a_mail_leaves_half_of_the_requests(wire: Wire, turns: Clock) -> None:
     wire.serve = pages([])
     for _ in range(5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
+# Resource operations at once. The engine's own default is four for each core, which is for operations that work; ours wait.
+PARALLEL = 32
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -47,7 +50,10 @@ def shell_lines(engine: Path | None) -> list[str]:
 
     The user's own CLI keeps its own home and its own way to get plugins.
     """
-    lines = ["export PULUMI_SKIP_UPDATE_CHECK=true"]
+    lines = [
+        "export PULUMI_SKIP_UPDATE_CHECK=true",
+        f"export PULUMI_PARALLEL={shlex.quote(os.environ.get('PULUMI_PARALLEL') or str(PARALLEL))}",
+    ]
     if engine is not None:
         lines += [
             f'export PATH={shlex.quote(str(engine / "bin"))}:"$PATH"',
