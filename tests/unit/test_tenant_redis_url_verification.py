@@ -254,6 +254,32 @@ def test_leftovers_of_this_kind_alone_are_deleted(world: World) -> None:
     assert [org["slug"] for org in world.orgs] == ["redistest-mine"]
 
 
+def test_where_the_last_tenant_that_ran_is_deleted_no_use_is_waited_for_any_longer(world: World, clock: Clock) -> None:
+    """It was the disposable org of another verification."""
+    world.tenants = [world.tenant("t1", "org-of-another-verification", NEW)]
+
+    def none_while_it_goes() -> int:
+        if len(clock.naps) > 3:
+            world.tenants = [each for each in world.tenants if each["id"] != "t1"]
+        return 0
+
+    world.connections = none_while_it_goes
+    tenant_redis_url.verify(TOLD, SUBJECT)
+    assert 3 < len(clock.naps) < 30
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_fly_that_does_not_list_is_no_matter_of_settings(world: World, wire: Wire, clock: Clock, status: int) -> None:
+    world.connections = lambda: 0
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        lists = request.url.path.endswith("/apps/tenants/machines")
+        return reply(status, {"error": "no"}) if lists and len(clock.naps) > 3 else world.serve(request)
+
+    wire.serve = serve
+    assert "proveUse" not in fails(world, "Fly: could not list the machines")
+
+
 @pytest.mark.parametrize("state", [None, "stopped"])
 def test_where_no_tenant_runs_no_use_is_waited_for(world: World, clock: Clock, state: str | None) -> None:
     world.tenants = [] if state is None else [world.tenant("t1", "org-1", NEW, state=state)]
