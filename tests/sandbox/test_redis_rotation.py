@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from components.errors import OperatorError, RefusedError
+from components.fly.client import FlyClient
 from components.http import ApiError
 from components.keyring import Credential, fingerprint
 from components.lifecycle import RevocationOrder, Verdict, make_current, revoke_all_but
@@ -19,6 +20,7 @@ from components.upstash.credentials import ACL, DEFAULT, RESET, RedisUsers
 from components.upstash.rest import AccessControl
 from components.upstash.server import accepts, other_connections
 from components.verification.check import CheckFailedError
+from components.verification.tenant_machines import TenantMachines
 from components.verification.tenant_redis_url import new_user_is_used
 from tests.sandbox.checks import run_check
 from tests.sandbox.running import TENANT, Sandbox, until
@@ -517,6 +519,13 @@ def give(sandbox: Sandbox, slug: str, **env: str) -> None:
     until(healthy, what=f"{slug} is healthy")
 
 
+def tenants(sandbox: Sandbox, value: str) -> TenantMachines:
+    """The machines of tenants that hold a URL."""
+    return TenantMachines(
+        fly=FlyClient(sandbox.environment["FLY_ACCESS_TOKEN"]), app="molecule-tenant", variable="REDIS_URL", value=value
+    )
+
+
 def test_a_verification_passes_only_where_every_tenant_of_this_server_has_moved(sandbox: Sandbox) -> None:
     for slug in ("moved", "stays", "own-redis"):
         assert sandbox.provision(slug) == "running"
@@ -556,7 +565,7 @@ def test_a_verification_passes_only_where_every_tenant_of_this_server_has_moved(
 
     unused = issuer(sandbox).mint(f"{FAMILY.prefix}7").value
     with pytest.raises(CheckFailedError, match=r"connect to Redis as the new user: not within 2 s .*`proveUse`"):
-        new_user_is_used(unused, 2)
+        new_user_is_used(unused, 2, by=tenants(sandbox, new))
     with other_connections(new) as count:
         assert count() >= 1
     done = verify(prove_use=True)
@@ -565,4 +574,4 @@ def test_a_verification_passes_only_where_every_tenant_of_this_server_has_moved(
 
     narrow = issuer(sandbox, rules="~* +get +set +ping +del").mint(f"{FAMILY.prefix}3").value
     with pytest.raises(CheckFailedError, match="allow CLIENT in `redisRules`, or set `proveUse` to false"):
-        new_user_is_used(narrow, 4)
+        new_user_is_used(narrow, 4, by=tenants(sandbox, new))

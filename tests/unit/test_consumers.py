@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from components.errors import RefusedError
+from components.resend import client as resend_client
 from components.verification import consumers
 from components.verification.consumers import DisposableOrgSettings
 
@@ -54,8 +55,11 @@ def test_without_the_operators_token_there_is_no_org(monkeypatch: pytest.MonkeyP
         SETTINGS.disposable_org("some.test")
 
 
-def test_what_the_control_plane_does_for_an_org_takes_turns(wire: Wire, turns: Clock) -> None:
+def test_what_the_control_plane_does_for_an_org_takes_turns(
+    wire: Wire, turns: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Five verifications make an org each: a machine a second, after two at once, and a mail each time one is deleted."""
+    monkeypatch.setattr(resend_client, "REQUESTS_A_SECOND", 2)
     listed: list[dict[str, str]] = []
     waited: dict[str, list[float]] = {"POST": [], "DELETE": []}
 
