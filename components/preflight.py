@@ -1,9 +1,7 @@
 """Refusals that need a look at the providers: before anything is touched, in preview as well as in an update. Reads only."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -27,8 +25,6 @@ from components.operator_credentials import OperatorCredential, endpoint
 from components.progress import Progress
 from components.secret import Secret
 from components.work import Work
-
-AT_ONCE = 8  # questions; far below what any provider limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,23 +116,23 @@ def check(
     if at_github:
         examinations.append((partial(_github, at_github, config, findings), operator_credentials.GITHUB))
     errors: dict[str, RefusedError] = {}
-    # Side by side: every one of them waits for answers, and there are dozens of questions. Each with this thread's context: the engine's
-    # SDK keeps the stack's config there, and an operator credential of the config would not be found without it.
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        answers = [(pool.submit(copy_context().run, examine), credential) for examine, credential in examinations]
-    for answer, credential in answers:
-        try:
-            found = answer.result()
-        except RefusedError as error:
-            found = [error]
-        except ApiError as error:
-            found = [no_access(error, credential)]
+    for found in at_once.ask(partial(_examined, examine, credential) for examine, credential in examinations):
         # Two secrets of one issuer find the same fault.
         errors |= {str(error): error for error in found}
     findings.warnings.sort(key=lambda warning: _place(warning, candidates))
     if errors:
         raise refusals(list(errors.values()))
     return findings
+
+
+def _examined(examine: Callable[[], list[RefusedError]], credential: OperatorCredential | None) -> list[RefusedError]:
+    """What an examination has found. That it could not be made is a fault, too."""
+    try:
+        return examine()
+    except RefusedError as error:
+        return [error]
+    except ApiError as error:
+        return [no_access(error, credential)]
 
 
 def _place(warning: str, candidates: Sequence[Candidate]) -> tuple[int, str]:

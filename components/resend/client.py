@@ -23,9 +23,8 @@ REQUESTS_A_SECOND = 5
 # A little slower than that, because Resend counts in whole seconds: of three calls half a second apart the last one may be faster on its way
 # than the first. And the control plane's mails count, too.
 SHARE = 0.75
-SHARE_OF_MAILS = (
-    0.5  # of the control plane's, and of those who wait for one, which must not be refused because it is waited for
-)
+# Of the control plane's mails, and of those who wait for one: it must not be refused because it is waited for.
+SHARE_OF_MAILS = 0.5
 MOST_REQUESTS_A_SECOND = 100  # more than a rotation could make
 _told: dict[str, int] = {}  # by base URL, in this process
 RESTRICTED = "restricted_api_key"
@@ -41,7 +40,7 @@ def _base_url() -> str:
 def take_turn_for_a_mail() -> None:
     """Takes a turn for a mail that the control plane is about to send on our account: it counts as our own calls do.
 
-    One second rather than another half goes by before the next turn, because it takes the control plane now longer, now shorter to get there.
+    More time goes by before the next turn than after a call of our own: it takes the control plane now longer, now shorter to get there.
     """
     take_turn(_base_url(), "", _limit(_base_url(), SHARE_OF_MAILS))
 

@@ -156,7 +156,7 @@ def test_each_secret_and_all_at_once(everything: Stage, measured: Callable[[str]
     assert (restart["app"], restart["machines"], len(restart["secrets"])) == (APP, 2, len(EVERY))
     assert (tenants["machines"], tenants["tenants"]) == (TENANTS, True)
     # With the rate limits that providers document: eight verifications look at the machines of one app at once.
-    everything.sandbox("set", "rate_limits=1", "resend.rate_limit=5")
+    everything.sandbox("set", "rate_limits=1")
     assert_kept(everything, impact)
     assert everything.refused_by_fly_for_their_rate() == {}
     everything.sandbox("set", "rate_limits=0")

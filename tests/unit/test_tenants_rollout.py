@@ -1,5 +1,6 @@
 """Do the machines of tenants get the new values, those that do not bear them the old ones back, and are those named that are left?"""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -148,10 +149,21 @@ def test_one_first_then_batches_and_every_machine_once(fly: FakeFly, run: Run) -
     for one in fly.machines.values():
         one["config"]["env"]["SECRETS_ENCRYPTION_KEY"] = OTHER_OLD
     before = {each: dict(fly.machines[each]["config"]) for each in fly.machines}
+    together = threading.Barrier(2)
+
+    def waits_for_the_other(kind: str, path: str, _number: int) -> None:
+        if kind == "GET /machines/ID/wait" and "/m1/" not in path:
+            fly.lock.release()
+            try:
+                together.wait(60)
+            finally:
+                fly.lock.acquire()
+
+    fly.faults.append(waits_for_the_other)
     assert run.deliver({**VALUES, "SECRETS_ENCRYPTION_KEY": OTHER_NEW}) == 5
     assert boots(fly)[0] == "m1"
     assert sorted(boots(fly)) == ["m1", "m2", "m3", "m4", "m5"], "one update per machine"
-    assert fly.at_once <= 2
+    assert fly.at_once == 2, "the first one was healthy before the next ones restarted"
     for each in fly.machines:
         assert fly.environment(each) == {
             "REDIS_URL": NEW,
@@ -187,6 +199,7 @@ def test_a_stopped_machine_gets_it_and_stays_stopped(fly: FakeFly, run: Run, sta
     tenant(fly, 0, state=state)
     assert run.deliver() == 6
     assert fly.moves[-1] == f"keep m0 {NEW}"
+    assert [line for line in fly.log if line.split()[1] == "m0"] == ["lease m0", f"keep m0 {NEW}", "release m0"]
     assert fly.machines["m0"]["state"] == state
 
 

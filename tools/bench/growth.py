@@ -14,7 +14,7 @@ from tools.bench.critical_path import Chain, critical_path, restarts
 from tools.bench.floors import floor_of, resources_of, turn
 from tools.bench.parameters import AT_ONCE, Parameters
 from tools.bench.processes import watched
-from tools.bench.runs import healthy_since, last_request, made, previewed, requests_of, succeed, timed
+from tools.bench.runs import each_in_turn, healthy_since, last_request, made, previewed, requests_of, succeed, timed
 from tools.workspace import STACK, FailedError, Workspace, workspace
 
 PROGRAM = '''"""As many secrets as the benchmark asks for, dealt out to its apps and repositories in turn."""
@@ -119,13 +119,14 @@ def measure(
     Raises:
         FailedError: A command failed.
     """
-    found = {}
-    for cell in chosen:
-        each = found[cell] = _measured(directory / f"{cell.secrets}-{cell.places}", cell, parameters)
-        tell(
+    return each_in_turn(
+        chosen,
+        lambda cell: _measured(directory / f"{cell.secrets}-{cell.places}", cell, parameters),
+        tell,
+        lambda cell, each: (
             f"{cell}: {each.up:.1f} s, floor {each.floor:.1f} s, path {each.chain.seconds:.1f} s: {each.of_the_least:.2f}"
-        )
-    return found
+        ),
+    )
 
 
 def _measured(directory: Path, cell: Cell, parameters: Parameters) -> Grown:

@@ -2,13 +2,29 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from tools.workspace import STACK, FailedError, Workspace
 
 LONGEST = 3600  # seconds for an update
+Size = TypeVar("Size", bound=Hashable)
+Cost = TypeVar("Cost")
+
+
+def each_in_turn(
+    sizes: Iterable[Size],
+    measure: Callable[[Size], Cost],
+    tell: Callable[[str], None],
+    said: Callable[[Size, Cost], str],
+) -> dict[Size, Cost]:
+    """Measures one size after the other, and says what came of each as soon as it is known. Raises FailedError."""
+    found: dict[Size, Cost] = {}
+    for size in sizes:
+        found[size] = measure(size)
+        tell(said(size, found[size]))
+    return found
 
 
 def timed(stage: Workspace) -> float:

@@ -8,7 +8,7 @@ from tools.bench.critical_path import Batch, batches
 from tools.bench.growth import bump
 from tools.bench.parameters import AT_ONCE, Parameters
 from tools.bench.processes import watched
-from tools.bench.runs import healthy_since, last_request, made, requests_of, succeed, timed
+from tools.bench.runs import each_in_turn, healthy_since, last_request, made, requests_of, succeed, timed
 from tools.workspace import STACK, workspace
 
 REDIS, TENANT_APP = "TENANT_REDIS_URL", "molecule-tenant"
@@ -48,11 +48,14 @@ def measure(
     Raises:
         FailedError: A command failed.
     """
-    found = {}
-    for count in counts:
-        each = found[count] = _measured(directory / f"tenants-{count}", replace(parameters, tenants=count))
-        tell(f"{count} tenants: {each.up:.1f} s, of which their machines {each.rollout:.1f} s, {each.batches} batches")
-    return found
+    return each_in_turn(
+        counts,
+        lambda count: _measured(directory / f"tenants-{count}", replace(parameters, tenants=count)),
+        tell,
+        lambda count, each: (
+            f"{count} tenants: {each.up:.1f} s, of which their machines {each.rollout:.1f} s, {each.batches} batches"
+        ),
+    )
 
 
 def _measured(directory: Path, parameters: Parameters) -> Moved:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tools.bench import tables
+from tools.bench.critical_path import Chain
 from tools.bench.fleet import Ran
 from tools.bench.growth import Cell, Grown
 from tools.bench.plot import Bar, bars
@@ -50,16 +51,17 @@ def rotation(directory: Path, figures: Figures, about: str) -> None:
     (directory / "rotation.json").write_text(json.dumps({"about": about, **asdict(figures)}, indent=2) + "\n")
     groups = {
         f"{size} ({len(SIZES[size])})": [
-            Bar(
-                label="critical path and floor",
-                parts={"critical path": each.chain.seconds, "engine's floor": each.floor},
-            ),
-            Bar(label="pulumi up", parts={"pulumi up": each.seconds}),
+            *_beside_the_least(each.seconds, each.chain, each.floor),
             Bar(label="the runbook, by a script", parts={"runbook": each.runbook}),
         ]
         for size, each in figures.rotations.items()
     }
     (directory / "rotation.svg").write_text(bars("Secrets rotated at once", groups, unit="s"))
+
+
+def _beside_the_least(seconds: float, chain: Chain, floor: float) -> list[Bar]:
+    least = Bar(label="critical path and floor", parts={"critical path": chain.seconds, "engine's floor": floor})
+    return [least, Bar(label="pulumi up", parts={"pulumi up": seconds})]
 
 
 def growth(directory: Path, found: Mapping[Cell, Grown], moved: Mapping[int, Moved], about: str) -> None:
@@ -74,16 +76,7 @@ def growth(directory: Path, found: Mapping[Cell, Grown], moved: Mapping[int, Mov
     sheets = [*(tables.of_secrets(found) if found else []), *([tables.of_tenants(moved)] if moved else [])]
     _document(directory / "growth.md", "Growth", about, sheets, drawn="growth" if found else "")
     if found:
-        groups = {
-            str(cell): [
-                Bar(
-                    label="critical path and floor",
-                    parts={"critical path": each.chain.seconds, "engine's floor": each.floor},
-                ),
-                Bar(label="pulumi up", parts={"pulumi up": each.up}),
-            ]
-            for cell, each in found.items()
-        }
+        groups = {str(cell): _beside_the_least(each.up, each.chain, each.floor) for cell, each in found.items()}
         (directory / "growth.svg").write_text(bars("Secrets of one stack, all rotated at once", groups, unit="s"))
 
 

@@ -75,11 +75,8 @@ class Progress:
 
         try:
             yield alive
-        except Exception:
-            close("failed")
-            raise
-        except BaseException:
-            close("interrupted")
+        except BaseException as error:
+            close("failed" if isinstance(error, Exception) else "interrupted")
             raise
         close("done")
 
