@@ -4,15 +4,15 @@ One `pulumi up` calls the same app of Fly, or the same team of Resend, from the 
 from the processes of the checks. What each of them may do alone, all together may not. So each takes its turn before it calls.
 
 The algorithm is GCRA, a token bucket that is one number for each kind of call: the time at which the next one is due. The numbers of one
-API are in one small file, which `flock` guards: the kernel gives the lock back when a process dies. Whoever comes notes the turn that it
-takes and sleeps after it has let go of the file. Numbers that are past are dropped, so that the file stays as small as the last seconds.
+API are in one small file (`user_files.py`). Whoever comes notes the turn that it takes and sleeps after it has let go of the file. Numbers
+that are past are dropped, so that the file stays as small as the last seconds.
 
 - The clock is the monotonic one: it is the same for all processes of a machine, and setting the time does not move it. It begins anew
   with the machine, so a number that no turn could have left is not believed.
 - Nothing secret is in the file, and no name: the API's address is hashed into the file's name, what is called into the number's. So
   sandboxes side by side do not wait for each other.
-- It never fails a call. Where there can be no such file (Windows, no room, a folder that is not ours), each process keeps to the limits
-  alone; after `LONGEST_WAIT` a call is made in any case; and a 429 that comes all the same is handled as ever (`http.py`).
+- It never fails a call. Where there can be no such file, each process keeps to the limits alone; after `LONGEST_WAIT` a call is made in any
+  case; and a 429 that comes all the same is handled as ever (`http.py`).
 
 What the control plane calls for a verification is counted where it is asked for (`verification/consumers.py`). Others on other machines,
 flyctl, the control plane's own business: their calls count at the provider, too, and are not seen here.
@@ -30,22 +30,14 @@ Whose limits are kept, and whose are not:
 - Upstash publishes no numbers.
 """
 
-import hashlib
 import json
 import math
-import os
-import stat
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from components.user_files import held, name_of, rewrite
 
 LONGEST_WAIT: Final = 30.0  # seconds for one turn
 LONGEST_LOCK: Final = (
@@ -106,9 +98,9 @@ def take_turn(api: str, call: str, limit: Limit) -> None:
         call: What the limit counts together: the action, and what it is done to.
         limit: What the provider allows.
     """
-    key = _hash(f"{api} {call}")
+    key = name_of(f"{api} {call}")
     try:
-        wait = _reserve_in_file(_directory() / _hash(api), key, limit)
+        wait = _reserve_in_file(name_of(api), key, limit)
     except OSError:
         with _own_lock:
             wait = _reserve_in(_own, key, limit)
@@ -116,47 +108,13 @@ def take_turn(api: str, call: str, limit: Limit) -> None:
         time.sleep(wait)
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _directory() -> Path:
-    """The folder of the files, which nobody else can read or write. Raises OSError."""
-    if fcntl is None:
-        raise OSError("there is no flock here")
-    path = Path(tempfile.gettempdir()) / f"molecule-secrets-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise OSError(f"{path} is not a folder of this user alone")
-    return path
-
-
-def _reserve_in_file(path: Path, key: str, limit: Limit) -> float:
+def _reserve_in_file(name: str, key: str, limit: Limit) -> float:
     """Seconds to wait. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "r+b") as file:
-        _lock(descriptor)
+    with held(name, patience=LONGEST_LOCK, every=0.002) as file:
         dues = _dues(file.read(LARGEST_FILE))
         wait = _reserve_in(dues, key, limit)
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps(dues).encode())
+        rewrite(file, json.dumps(dues).encode())
     return wait
-
-
-def _lock(descriptor: int) -> None:
-    """Takes the lock, which goes with the descriptor. Raises OSError."""
-    end = time.monotonic() + LONGEST_LOCK
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.002)
-        else:
-            return
 
 
 def _dues(content: bytes) -> dict[str, float]:

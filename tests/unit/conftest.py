@@ -13,7 +13,7 @@ import pytest
 import tenacity.nap
 from pulumi.runtime.settings import set_root_resource
 
-from components import http, lifecycle, rate_limit
+from components import http, lifecycle, rate_limit, user_files
 from components.fly import rollout
 from components.github.resources import Watch
 from components.neon import client as neon_client
@@ -58,7 +58,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clock:
     """The clock of rate limits, whose waiting is none of other tests' business; they are kept in files of this test."""
     clock = Clock()
-    monkeypatch.setattr(rate_limit, "time", clock)
+    for module in (rate_limit, user_files):
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(rate_limit, "_own", {})
     return clock

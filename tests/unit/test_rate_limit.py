@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import rate_limit
+from components import rate_limit, user_files
 from components.fly import client as fly_client
 from components.rate_limit import LONGEST_WAIT, Limit, reserve, take_turn
 from components.resend import client as resend_client
@@ -30,7 +30,7 @@ TINY = 1e-6
 # Takes turns one after another and prints when each was given, without waiting for it: then a machine under load does not blur them.
 TAKER = """
 import sys, time
-from components import rate_limit
+from components import rate_limit, user_files
 
 class Clock:
     now = slept = 0.0
@@ -40,7 +40,7 @@ class Clock:
     def sleep(self, seconds):
         self.slept = seconds
 
-rate_limit.time = clock = Clock()
+rate_limit.time = user_files.time = clock = Clock()
 api, call, rate, burst, count = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -142,7 +142,7 @@ def test_calls_of_another_kind_or_api_do_not_wait_for_each_other(
     turns: Clock, monkeypatch: pytest.MonkeyPatch, *, shared: bool
 ) -> None:
     if not shared:
-        monkeypatch.setattr(rate_limit, "fcntl", None)
+        monkeypatch.setattr(user_files, "fcntl", None)
 
     def twice(api: str, call: str) -> None:
         take_turn(api, call, SLOW)
@@ -203,10 +203,11 @@ def test_threads_take_turns(monkeypatch: pytest.MonkeyPatch, *, shared: bool) ->
         return reserve(due, now=now, limit=limit)
 
     limit, calls, clock = Limit(rate=50, burst=60), 100, StandingClock()
-    monkeypatch.setattr(rate_limit, "time", clock)
+    for module in (rate_limit, user_files):
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(rate_limit, "reserve", slowly)
     if not shared:
-        monkeypatch.setattr(rate_limit, "fcntl", None)
+        monkeypatch.setattr(user_files, "fcntl", None)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: take_turn(API, "list machines cp", limit), range(calls)))
@@ -303,7 +304,7 @@ def test_no_folder_at_all(turns: Clock, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_no_flock(turns: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limit, "fcntl", None)
+    monkeypatch.setattr(user_files, "fcntl", None)
     paced(turns)
 
 
