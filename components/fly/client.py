@@ -58,6 +58,11 @@ def platform_authorization(token: str) -> str:
     return f"Bearer {','.join([*macaroons, *others])}"
 
 
+def machines_api() -> str:
+    """The base URL of the Machines API."""
+    return endpoint("FLY_FLAPS_BASE_URL", "https://api.machines.dev") + "/v1"
+
+
 @dataclass(frozen=True, kw_only=True)
 class MachineCheck:
     """One health check's newest result."""
@@ -207,7 +212,7 @@ class FlyClient:
 
     def _machines(self, action: str, subject: str) -> Api:
         """The Machines API for one action on `subject`: a machine's id, or an app where the action is not one on a machine."""
-        base_url = endpoint("FLY_FLAPS_BASE_URL", "https://api.machines.dev") + "/v1"
+        base_url = machines_api()
         return Api(
             system=self.system,
             base_url=base_url,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from components.announcement import Announcement, Request
 from components.errors import RefusedError
 from components.fly.client import FlyClient
+from components.fly.shown import try_token
 from components.http import ApiError
 from components.issuer import Issuer
 from components.keyring import Issued, Minted
@@ -44,13 +45,13 @@ class DeployTokens(Issuer):
         self.client.revoke_token(credential_id)
 
     def refuses(self, value: str) -> bool:
-        """Whether Fly refuses the token: listing the machines of its app gives 401. Its caches may lag behind the revocation.
+        """Whether Fly refuses the token: the Machines API of its app gives 401. Its caches may lag behind the revocation.
 
         Raises:
             ApiError: Fly gave an answer that proves neither.
         """
         try:
-            FlyClient(token=value).list_machines(self.app)
+            try_token(value, self.app, operator=self.client)
         except ApiError as error:
             if error.refused:
                 return True

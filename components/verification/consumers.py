@@ -13,7 +13,7 @@ from components.announcement import Announcement, Request
 from components.clock import unix_time, utc_now
 from components.control_plane.client import ControlPlaneClient, Org
 from components.fly.client import FlyClient
-from components.fly.rollout import has_booted_since, health, should_run
+from components.fly.shown import machines_of, written_of
 from components.http import ApiError
 from components.operator_credentials import endpoint
 from components.rate_limit import Limit, take_turn
@@ -27,23 +27,23 @@ MACHINES_OF_ORGS = Limit(rate=1, burst=3)
 
 def written_at(fly: FlyClient, app: str, secret: str) -> datetime:
     """When a secret of a Fly app was last written, by Fly's clock."""
-    found = fly.list_secrets(app).get(secret)
-    if found is None:
+    written = written_of(fly, app)
+    if secret not in written:
         raise CheckFailedError(f"{app} has no secret {secret}")
-    if not found.updated_at:
+    if not written[secret]:
         raise CheckFailedError(f"Fly does not say when {secret} of {app} was written")
-    return datetime.fromisoformat(found.updated_at)
+    return datetime.fromisoformat(written[secret])
 
 
 def machines_run_the_new_value(fly: FlyClient, app: str, secret: str) -> str:
     """Every machine that runs has booted after the secret was last written. Both times are of Fly's clock."""
     written = written_at(fly, app, secret)
-    machines = fly.list_machines(app)
+    machines = machines_of(fly, app)
     for machine in machines:
-        if not has_booted_since(machine, written):
+        if not machine.has_booted_since(written):
             raise CheckFailedError(f"machine {machine.machine_id} of {app} still runs with the value before")
-        if should_run(machine) and (reason := health(machine, since=None)):
-            raise CheckFailedError(f"machine {machine.machine_id} of {app} is not healthy: {reason}")
+        if machine.illness:
+            raise CheckFailedError(f"machine {machine.machine_id} of {app} is not healthy: {machine.illness}")
     return f"{len(machines)} machines of {app} run the new value"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from .wire import at, body_of, booted, reply
+from .wire import at, body_of, booted, one_machine, reply
 
 Answers = dict[str, Callable[..., httpx.Response]]
 
@@ -81,6 +81,7 @@ class FakeControlPlane:
         return {
             "GET /v1/apps/cp/secrets": lambda: reply(200, {"secrets": [self.secret] if self.secret else []}),
             "GET /v1/apps/cp/machines": lambda: reply(200, self.machines),
+            r"GET /v1/apps/cp/machines/(\w+)": lambda machine_id: one_machine(self.machines, machine_id),
             "GET /health": lambda: reply(200, {"status": "ok"}),
             "GET /cp/admin/orgs": self.list_orgs,
             "POST /cp/admin/orgs": lambda: self._create_org(body["slug"]),

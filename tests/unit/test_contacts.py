@@ -66,7 +66,8 @@ def test_each_contact_is_one_line_that_says_who_it_is() -> None:
 def test_a_probe_that_a_provider_ends_says_whom_to_call(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception
 ) -> None:
-    wire.will(*[answer] * 5)
+    monkeypatch.setenv("FLY_API_TOKEN", "fo1_operator-token")
+    wire.will(reply(200, []), *[answer] * 5)
     monkeypatch.setattr(sys.stdin, "read", lambda: "FlyV1 fm2_new-and-secret", raising=False)
     with pytest.raises(CheckFailedError) as failed:
         fly_token_probe.probe({"app": "tenant"}, Subject(secret="FLY_API_TOKEN", generation=2, credential_id="t2"))

@@ -479,11 +479,13 @@ def test_the_times_are_compared_as_times(world: World) -> None:
 # The probe
 
 
-def test_a_token_that_lists_its_machines_is_good(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    wire.will(reply(200, []))
+def test_a_token_that_reaches_its_machines_is_good(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLY_API_TOKEN", "fo1_operator-token")
+    wire.will(reply(200, [machine("t1")]), reply(200, machine("t1")))
     monkeypatch.setattr(sys.stdin, "read", lambda: "FlyV1 fm2_new\n", raising=False)
     fly_token_probe.probe({"app": "tenant"}, SUBJECT)
-    assert wire.lines == ["GET /v1/apps/tenant/machines"]
+    assert wire.lines == ["GET /v1/apps/tenant/machines", "GET /v1/apps/tenant/machines/t1"]
+    assert wire.requests[0].headers["authorization"] == "Bearer fo1_operator-token"
     assert wire.last.headers["authorization"] == "FlyV1 fm2_new"
 
 
@@ -494,6 +496,7 @@ def test_a_token_that_does_not_is_not(
     status: int,
     called: bool,  # noqa: FBT001 - a column
 ) -> None:
+    monkeypatch.setenv("FLY_API_TOKEN", "fo1_operator-token")
     wire.serve = lambda _request: reply(status, {"error": "bad token fm2_new-and-secret"})
     monkeypatch.setattr(sys.stdin, "read", lambda: "FlyV1 fm2_new-and-secret\n", raising=False)
     with pytest.raises(CheckFailedError, match="tenant") as failed:

@@ -250,7 +250,7 @@ def test_a_rotation() -> None:
         mints="a token, named n3",
         locations=("Fly app cp", "GitHub repository o/r"),
         changes_values=True,
-        probe=("it lists the machines of tokens",),
+        probe=("it reaches the machines of tokens",),
         verification=("every machine of cp runs with the new value and is healthy", "https://cp.test/ready answers"),
         revokes=(Revoked(credential_id="t2", name=name_of(2)),),
         ending=("ends t2",),
