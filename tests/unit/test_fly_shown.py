@@ -79,6 +79,13 @@ def test_every_look_is_a_new_one(wire: Wire) -> None:
     assert not machines_of(OPERATOR, "cp")
 
 
+def test_who_asks_with_another_token_is_not_told_what_the_first_one_was(wire: Wire) -> None:
+    wire.will(reply(200, [machine()]), reply(403))
+    assert machines_of(OPERATOR, "cp", older=60)
+    with pytest.raises(ApiError):
+        machines_of(FlyClient(token="fo1_another-token"), "cp", older=60)
+
+
 # -- the trial of a token
 
 
