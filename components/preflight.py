@@ -97,6 +97,7 @@ def check(
     """
     candidates = list(candidates)
     findings = Findings()
+    issuers, not_there = _by_issuer(candidates, config)
     apps = {location.app for each in candidates for location in each.secret.fly}
     at_github = [each for each in candidates if each.secret.repositories]
     examinations: list[tuple[Callable[[], list[RefusedError]], OperatorCredential | None]] = [
@@ -108,14 +109,14 @@ def check(
             for app in sorted({*apps, tenant_app})
         ),
         *(
-            (partial(_issuer, candidate, config, findings), ISSUERS[candidate.secret.source.kind].operator)
-            for candidate in candidates
+            (partial(_issuer, issuer, of_it, findings), ISSUERS[of_it[0].secret.source.kind].operator)
+            for issuer, of_it in issuers
         ),
         (partial(_control_plane, control_plane_url, candidates, config, findings), operator_credentials.CONTROL_PLANE),
     ]
     if at_github:
         examinations.append((partial(_github, at_github, config, findings), operator_credentials.GITHUB))
-    errors: dict[str, RefusedError] = {}
+    errors = {str(error): error for error in not_there}
     for found in at_once.ask(partial(_examined, examine, credential) for examine, credential in examinations):
         # Two secrets of one issuer find the same fault.
         errors |= {str(error): error for error in found}
@@ -165,13 +166,41 @@ def _fly(
     return []
 
 
-def _issuer(candidate: Candidate, config: ConfigLookup, findings: Findings) -> list[RefusedError]:
-    issuer, secret, work = candidate.issuer(config), candidate.secret, candidate.work
+def _by_issuer(
+    candidates: Iterable[Candidate], config: ConfigLookup
+) -> tuple[list[tuple[Issuer, list[Candidate]]], list[RefusedError]]:
+    """The candidates of each issuer, because an equal one that is asked again would be told the same; and what some lack to ask anybody."""
+    found: list[tuple[Issuer, list[Candidate]]] = []
+    lacking: list[RefusedError] = []
+    for each in candidates:
+        try:
+            issuer = each.issuer(config)
+        except RefusedError as error:
+            lacking.append(error)
+            continue
+        of_it = next((others for known, others in found if known == issuer), None)
+        if of_it is None:
+            found.append((issuer, [each]))
+        else:
+            of_it.append(each)
+    return found, lacking
+
+
+def _issuer(issuer: Issuer, candidates: Sequence[Candidate], findings: Findings) -> list[RefusedError]:
     if obstacles := _obstacles(issuer):
         return obstacles
-    issued = tuple(issuer.issued())
-    findings.warnings.extend(f"{secret.name}: {warning}" for warning in issuer.warnings())
-    progress = candidate.progress
+    issued, warnings = tuple(issuer.issued()), issuer.warnings()
+    faults = []
+    for candidate in candidates:
+        findings.warnings.extend(f"{candidate.secret.name}: {warning}" for warning in warnings)
+        faults += _candidate(candidate, issuer, issued, findings)
+    return faults
+
+
+def _candidate(
+    candidate: Candidate, issuer: Issuer, issued: Sequence[Issued], findings: Findings
+) -> list[RefusedError]:
+    secret, work, progress = candidate.secret, candidate.work, candidate.progress
     late = alive_but_not_listed([issuer], issued, progress.keyring, keep_from=progress.keep_from)
     findings.secrets[secret.name] = Finding(
         issued=(*issued, *late),

@@ -536,3 +536,26 @@ def test_an_administrators_token_that_is_refused_is_refused_whatever_is_dead(
     wire.serve = serving({"GET /cp/admin/orgs": (401, {})})
     with pytest.raises(RefusedError, match="CP_ADMIN_API_TOKEN"):
         check(secrets=[secret])
+
+
+def test_an_issuer_of_several_secrets_is_asked_once(wire: Wire) -> None:
+    wire.serve = serving({})
+    names = ["FLY_API_TOKEN", "SECOND", "THIRD"]
+    other = replace(SECRET.source, settings={**SECRET.source.settings, "app": "cp"})
+    found = check(
+        secrets=[*(replace(SECRET, name=name) for name in names), replace(SECRET, name="OTHER", source=other)]
+    )
+    listed = [body_of(each)["variables"]["name"] for each in wire.requests if each.method == "POST"]
+    assert sorted(listed) == ["cp", "tokens"]
+    assert wire.lines.count("GET /v1/apps/tokens") == 1
+    assert {*found.secrets} == {*names, "OTHER"}
+    for name in names:
+        assert [each.credential_id for each in found.secrets[name].issued] == ["t1"]
+        assert found.secrets[name].minting.words == (f"a deploy token of Fly app tokens, named {name}-g5",)
+
+
+def test_what_is_wrong_with_one_secret_of_an_issuer_is_said_of_that_one(wire: Wire) -> None:
+    wire.serve = serving({})
+    with pytest.raises(RefusedError) as refused:
+        check({"SECOND": ["t9"]}, secrets=[SECRET, replace(SECRET, name="SECOND"), replace(SECRET, name="THIRD")])
+    assert refused.value.happened == "`revokeUnmanaged.SECOND` lists t9, which the provider does not list."
