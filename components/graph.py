@@ -17,7 +17,7 @@ from components import own_state
 from components.clock import utc_now
 from components.fly.resources import AppSecrets
 from components.github.drift import wanted_ids
-from components.github.resources import Written, written_secret
+from components.github.resources import Queue, Written, written_secret
 from components.impact import age_since
 from components.keyring import Credential as KnownCredential
 from components.keyring import fingerprint
@@ -87,6 +87,7 @@ class Rotation(pulumi.ComponentResource):
         super().__init__("molecule:rotation:Rotation", settings.app)
         self._settings = settings
         self._operator_environment = operator_environment
+        self._writes_at_github = Queue()
         self._child = pulumi.ResourceOptions(parent=self)
         rotated = list(rotated)
         credentials = {each.secret.name: Credential(each, self._child, given=self._given(each)) for each in rotated}
@@ -271,6 +272,7 @@ class Rotation(pulumi.ComponentResource):
             again=rotated.times_written_again(place),
             selected=wanted_ids(place, rotated.repository_ids),
             old_credential=rotated.old_credential,
+            queue=self._writes_at_github,
             # Kept when it is no longer managed: a repository whose secret vanished could not publish any more. And when it is written once
             # more under another name (ADR 0010), the name before goes, and must not take the secret with it.
             options=pulumi.ResourceOptions.merge(

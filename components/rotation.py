@@ -25,6 +25,7 @@ from components import (
     own_state,
     preflight,
     stack_files,
+    stack_traces,
     staging,
 )
 from components import settings as configuration
@@ -98,8 +99,9 @@ def rotate(settings: Settings, secrets: Iterable[Secret], *, not_managed: Mappin
     pulumi.log.info(text if is_dry_run() else summary(impact))
     from components.graph import Protection, Rotation  # noqa: PLC0415 - see above
 
-    rotation = Rotation(settings, rotated, operator_environment=_operator_environment(), leaving=leavers)
-    Protection(rotation, protect=settings.protect)
+    with stack_traces.short():
+        rotation = Rotation(settings, rotated, operator_environment=_operator_environment(), leaving=leavers)
+        Protection(rotation, protect=settings.protect)
     pulumi.export("secrets", rotation.secrets)
     pulumi.export("notManaged", dict(not_managed))
     # Of the last update that had something to do: else every other one would show it as a change.

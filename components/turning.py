@@ -108,8 +108,10 @@ def revoke(props: Properties, olds: Properties | None, config: ConfigLookup) -> 
     issuers = _issuers(Context(config=config, keyring=known), props, olds)
     with http.purpose(f"revoke {order.family.secret}"):
         verdict = lifecycle.revoke_all_but(issuers, order)
+    # Values are kept once more only for those that are going to be watched: every step of an update writes the whole state.
+    kept = props if verdict.alive else {key: each for key, each in props.items() if key not in {"keyring", "holdings"}}
     return {
-        **props,
+        **kept,
         "revoked": [each.name for each in verdict.revoked],
         "alive": [
             {"credential_id": each.credential_id, "lives_until": issuers[0].old_value_lives_until}

@@ -1,11 +1,13 @@
 """The resources of a secret at GitHub, all of pulumi-github, and what an operator is told while they are written.
 
 pulumi-github has its own errors, and waits 20 minutes for an answer, whatever it is told. So hooks of the engine watch every write: one
-says after a minute that GitHub has not answered, one says after a failure what is true now and what to do next.
+says after a minute that GitHub has not answered, one says after a failure what is true now and what to do next. And they let one write begin
+when the one before is over: see `Queue`.
 """
 
 import asyncio
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
@@ -64,6 +66,7 @@ def written_secret(
     again: int,
     selected: tuple[int, ...],
     old_credential: str,
+    queue: "Queue",
     options: pulumi.ResourceOptions,
 ) -> Written:
     """The resource that writes a secret to a place.
@@ -75,10 +78,11 @@ def written_secret(
         again: How often the value has had to be written once more.
         selected: The ids of the repositories that may read an organization's secret of visibility `selected`.
         old_credential: What is true of the value before until the new one is verified.
+        queue: Of all writes of the program.
         options: Of the resource.
     """
     name = resource_name(location, secret, again=again)
-    watch = Watch(place=str(location), secret=secret, old_credential=old_credential)
+    watch = Watch(place=str(location), secret=secret, old_credential=old_credential, queue=queue)
     options = pulumi.ResourceOptions.merge(
         options, pulumi.ResourceOptions(hooks=watch.hooks(f"{type(location).__name__} {name}"))
     )
@@ -114,6 +118,37 @@ def written_secret(
             )
 
 
+class Queue:
+    """The writes of a program, one after another.
+
+    pulumi-github makes one request at a time, in the order in which they come, and each write is three: the key to seal with, the write,
+    and a look at what was written. Of a hundred that begin together all end together, with the hundredth: nothing could be verified before.
+    """
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._last: asyncio.Event | None = None
+        self._moved_at = 0.0
+
+    async def turn(self) -> asyncio.Event:
+        """Waits until the write before is over, or until none has ended for as long as an operator would wait for an answer.
+
+        Returns:
+            To be set once this write is over.
+        """
+        loop = asyncio.get_running_loop()
+        before, over = self._last, asyncio.Event()
+        self._last = over
+        if before is None:
+            self._moved_at = loop.time()
+            return over
+        while not before.is_set() and (left := self._moved_at + self._patience - loop.time()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(before.wait(), left)
+        self._moved_at = loop.time()
+        return over
+
+
 @dataclass(kw_only=True)
 class Watch:
     """Looks after one write.
@@ -122,16 +157,19 @@ class Watch:
         place: Where to.
         secret: Which one.
         old_credential: What is true of the value before until the new one is verified.
+        queue: Of all writes of the program.
         patience: Seconds until the operator is told that there is no answer.
     """
 
     place: str
     secret: str
     old_credential: str
+    queue: Queue
     patience: float = PATIENCE
 
     def __post_init__(self) -> None:
         self._waiting: asyncio.Task[None] | None = None
+        self._over: asyncio.Event | None = None
 
     def hooks(self, name: str) -> pulumi.ResourceHookBinding:
         """Of the resource. An engine calls none of them in a preview.
@@ -152,6 +190,7 @@ class Watch:
     async def begins(self, _: pulumi.ResourceHookArgs) -> None:
         """Before the write."""
         self._stop()
+        self._over = await self.queue.turn()
         self._waiting = asyncio.create_task(self._wait())
 
     async def ends(self, _: pulumi.ResourceHookArgs) -> None:
@@ -165,6 +204,8 @@ class Watch:
         return False
 
     def _stop(self) -> None:
+        if self._over is not None:
+            self._over.set()
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None

@@ -84,13 +84,21 @@ def test_no_value_appears_anywhere(whole_map: Stage) -> None:
         printed.append(whole_map.fails())
         whole_map.sandbox("set", "github.workflow_broken=")
         printed.append(whole_map.deploys("--diff"))
-        printed.append(whole_map.must("stack", "export", "--stack", STACK))
+        exported = whole_map.must("stack", "export", "--stack", STACK)
+        printed.append(exported)
         printed.append(json.dumps(whole_map.outputs()))
         printed.append(whole_map.must("stack", "history", "--stack", STACK))
         printed += _tools(whole_map)
     finally:
         processes.stop()
 
+    traces = {
+        each["urn"]: json.dumps(each.get("stackTrace"))
+        for each in json.loads(exported)["deployment"]["resources"]
+        if not each["type"].startswith(("pulumi:pulumi:", "pulumi:providers:"))
+    }
+    assert all("project:///components/" in trace for trace in traces.values())
+    assert [urn for urn, trace in traces.items() if "site-packages" in trace] == [], "no path of this machine"
     values |= _values(whole_map)
     values |= {whole_map.environment[variable] for credential in SECRET_ONES for variable in credential.variables[:1]}
     for prefix in PREFIXES:

@@ -268,7 +268,7 @@ def add_official(workshop: Workshop, version: str) -> Path:
 def test_the_users_pulumi_is_used_and_left_alone(workshop: Workshop) -> None:
     add_official(workshop, "v3.260.1")
     (workshop.folder / "go-bin" / "go").unlink()
-    assert workshop.run("env").stdout == "export PULUMI_SKIP_UPDATE_CHECK=true\nexport PULUMI_PARALLEL=32\n"
+    assert workshop.run("env").stdout == "export PULUMI_SKIP_UPDATE_CHECK=true\nexport PULUMI_PARALLEL=128\n"
     workshop.environment |= {"PULUMI_PARALLEL": "8"}
     assert "export PULUMI_PARALLEL=8\n" in workshop.run("env").stdout, "the user's own counts"
     ensured = workshop.run("ensure")

@@ -10,7 +10,7 @@ import pytest
 
 from components import own_state
 from components.github import resources
-from components.github.resources import Watch, resource_name
+from components.github.resources import Queue, Watch, resource_name
 from components.progress import GitHubWrite, Progress
 from components.secret import (
     DependabotOrganizationSecret,
@@ -28,7 +28,9 @@ __all__ = ["options"]
 PLACE: dict[str, Any] = {"owner": "o", "repository": "r", "workflow": "publish.yml"}
 SELECTS: dict[str, Any] = {"visibility": "selected", "selected": ("r", "s")}
 READERS = {"visibility": "selected", "selectedRepositoryIds": [7, 8]}
-WATCH = Watch(place="GitHub repository o/r", secret="TOKEN", old_credential="every old credential is still alive")
+WATCH = Watch(
+    place="GitHub repository o/r", secret="TOKEN", old_credential="every old credential is still alive", queue=Queue()
+)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ NOTHING: Any = None
 
 def test_only_a_write_that_is_not_answered_is_spoken_of(logged: list[tuple[str, str]]) -> None:
     async def one_write(*, takes: float, fails: bool) -> None:
-        watch = dataclasses.replace(WATCH, patience=0.05)
+        watch = dataclasses.replace(WATCH, queue=Queue(), patience=0.05)
         await watch.begins(NOTHING)
         await asyncio.sleep(takes)
         if fails:
@@ -152,6 +154,87 @@ def test_only_a_write_that_is_not_answered_is_spoken_of(logged: list[tuple[str, 
     asyncio.run(one_write(takes=0, fails=True))
     ((kind, text),) = logged
     assert (kind, "401" in text, "500" in text) == ("error", True, False), "the last one counts"
+
+
+# The queue
+
+
+class Writes:
+    """What happened, in order, when so many writes were begun together."""
+
+    def __init__(self, patience: float = 60.0) -> None:
+        self.log: list[str] = []
+        self.failing: set[int] = set()
+        self.silent: set[int] = set()
+        self._queue = Queue(patience)
+
+    async def write(self, number: int) -> None:
+        """One write, which takes a moment."""
+        watch = dataclasses.replace(WATCH, queue=self._queue)
+        await watch.begins(NOTHING)
+        self.log.append(f"begin {number}")
+        await asyncio.sleep(0.01)
+        self.log.append(f"end {number}")
+        if number in self.failing:
+            await watch.fails(pulumi.ErrorHookArgs("urn", "", "n", "t", errors=["PUT https://h/x: 403 no"]))
+        elif number not in self.silent:
+            await watch.ends(NOTHING)
+
+    async def all(self, count: int) -> None:
+        """Writes that the engine begins together."""
+        await asyncio.gather(*(self.write(number) for number in range(count)))
+
+
+IN_TURN = [f"{what} {number}" for number in range(5) for what in ("begin", "end")]
+
+
+def test_one_write_begins_when_the_one_before_is_over(logged: list[tuple[str, str]]) -> None:
+    writes = Writes()
+    asyncio.run(writes.all(5))
+    assert writes.log == IN_TURN
+    assert logged == []
+
+
+def test_a_write_that_fails_lets_the_next_one_begin(logged: list[tuple[str, str]]) -> None:
+    writes = Writes()
+    writes.failing = {0, 3}
+    asyncio.run(writes.all(5))
+    assert writes.log == IN_TURN
+    assert len(logged) == 2
+
+
+def test_a_write_that_never_ends_holds_the_others_up_no_longer_than_the_operator_is_left_waiting() -> None:
+    async def run() -> None:
+        await asyncio.wait_for(writes.all(3), 5)
+
+    writes = Writes(patience=0.1)
+    writes.silent = {0}
+    asyncio.run(run())
+    assert sorted(writes.log) == sorted(IN_TURN[:6])
+    assert writes.log[:2] == ["begin 0", "end 0"]
+
+
+def test_a_long_queue_is_no_reason_to_give_up_waiting() -> None:
+    """Each of them takes a moment, all of them together more than the patience."""
+    writes = Writes(patience=0.04)
+    asyncio.run(writes.all(20))
+    assert writes.log == [f"{what} {number}" for number in range(20) for what in ("begin", "end")]
+
+
+def test_the_writes_of_a_second_update_of_the_same_resource_take_their_turn() -> None:
+    async def run() -> None:
+        queue = Queue()
+        first = dataclasses.replace(WATCH, queue=queue)
+        await first.begins(NOTHING)
+        await first.ends(NOTHING)
+        await asyncio.wait_for(first.begins(NOTHING), 5)
+        second = asyncio.create_task(dataclasses.replace(WATCH, queue=queue).begins(NOTHING))
+        await asyncio.sleep(0.02)
+        assert not second.done()
+        await first.ends(NOTHING)
+        await asyncio.wait_for(second, 5)
+
+    asyncio.run(run())
 
 
 def test_the_operator_waits_for_a_minute() -> None:

@@ -175,6 +175,16 @@ def test_a_revocation_of_what_is_asked_for(issuer: FakeIssuer, pair: list[Creden
     assert set(issuer.alive) == {"t2"}
 
 
+def test_a_revocation_keeps_no_values_once_all_are_dead(issuer: FakeIssuer, pair: list[Credential]) -> None:
+    outs = RevocationProvider().create(revocation(pair[0], pair)).outs or {}
+    assert set(issuer.alive) == {"t2", "hand"}
+    assert not {"keyring", "holdings"} & outs.keys()
+    assert all(each.value not in repr(outs) for each in pair)
+    again = RevocationProvider().update("id", outs, {**revocation(pair[0], pair), "verified_at": "later"}).outs or {}
+    assert again["verified_at"] == "later"
+    assert not RevocationProvider().diff("id", again, {**revocation(pair[0], pair), "verified_at": "later"}).changes
+
+
 @pytest.mark.parametrize(
     ("changed", "changes"),
     [
@@ -288,6 +298,7 @@ def test_what_its_provider_has_to_end_is_not_revoked_but_watched(watched: Watche
     outs = outputs(revocation(pair[0], pair))
     assert set(watched.alive) == {"t1", "t2"}
     assert outs["alive"] == [{"credential_id": "t1", "lives_until": "2026-11-30T12:00:00Z"}]
+    assert outs["keyring"], "its value is what tells whether it has ended"
     assert outs["revoked"] == []
 
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-# Resource operations at once. The engine's own default is four for each core, which is for operations that work; ours wait.
-PARALLEL = 32
+# Resource operations at once. The engine's own default is four for each core, which is for operations that work; ours wait. More than a large
+# stack has secrets: pulumi-github writes one after another, and while all of them wait for that, no verification would begin.
+PARALLEL = 128
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
