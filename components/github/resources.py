@@ -1,12 +1,13 @@
 """The resources of a secret at GitHub, all of pulumi-github, and what an operator is told while they are written.
 
 pulumi-github has its own errors, and waits 20 minutes for an answer, whatever it is told. So hooks of the engine watch every write: one
-says after a minute that GitHub has not answered, one says after a failure what is true now and what to do next. And they let one write begin
-when the one before is over: see `Queue`.
+says after a minute that GitHub has not answered, one says after a failure what is true now and what to do next. And they let
+few writes be under way at once: see `Queue`.
 """
 
 import asyncio
 import re
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from components.secret import (
 STATUS = re.compile(r"\b(?:GET|PUT|POST|PATCH|DELETE) \S+: (\d{3})\b")
 LONGEST_ERROR = 400  # characters of it that are repeated
 PATIENCE = 60.0  # seconds
+AT_ONCE = 8  # writes that are under way at once
 VARIABLE = operator_credentials.GITHUB.variables[0]
 
 Written = (
@@ -119,32 +121,31 @@ def written_secret(
 
 
 class Queue:
-    """The writes of a program, one after another.
+    """The writes of a program: a few at once, in the order in which they come.
 
-    pulumi-github makes one request at a time, in the order in which they come, and each write is three: the key to seal with, the write,
-    and a look at what was written. Of a hundred that begin together all end together, with the hundredth: nothing could be verified before.
+    pulumi-github makes one request at a time, in the order in which they come, and each write is four steps: the key to seal with, the write,
+    a second's wait, and a look at what was written. Of a hundred that begin together all end together, with the hundredth: nothing could be
+    verified before. Of one at a time, each would wait for the second of the one before.
     """
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
-        self._last: asyncio.Event | None = None
+        self._last: deque[asyncio.Event] = deque(maxlen=AT_ONCE)
         self._moved_at = 0.0
 
     async def turn(self) -> asyncio.Event:
-        """Waits until the write before is over, or until none has ended for as long as an operator would wait for an answer.
+        """Waits until few enough are under way, or until none has ended for as long as an operator would wait for an answer.
 
         Returns:
             To be set once this write is over.
         """
-        loop = asyncio.get_running_loop()
-        before, over = self._last, asyncio.Event()
-        self._last = over
-        if before is None:
-            self._moved_at = loop.time()
-            return over
-        while not before.is_set() and (left := self._moved_at + self._patience - loop.time()) > 0:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(before.wait(), left)
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        before = self._last[0] if len(self._last) == AT_ONCE else None
+        self._last.append(over)
+        if before is not None:
+            while not before.is_set() and (left := self._moved_at + self._patience - loop.time()) > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(before.wait(), left)
         self._moved_at = loop.time()
         return over
 

@@ -164,6 +164,8 @@ class Writes:
 
     def __init__(self, patience: float = 60.0) -> None:
         self.log: list[str] = []
+        self.under_way: set[int] = set()
+        self.most = 0
         self.failing: set[int] = set()
         self.silent: set[int] = set()
         self._queue = Queue(patience)
@@ -173,66 +175,74 @@ class Writes:
         watch = dataclasses.replace(WATCH, queue=self._queue)
         await watch.begins(NOTHING)
         self.log.append(f"begin {number}")
+        self.under_way.add(number)
+        self.most = max(self.most, len(self.under_way))
         await asyncio.sleep(0.01)
         self.log.append(f"end {number}")
         if number in self.failing:
             await watch.fails(pulumi.ErrorHookArgs("urn", "", "n", "t", errors=["PUT https://h/x: 403 no"]))
         elif number not in self.silent:
             await watch.ends(NOTHING)
+        if number not in self.silent:
+            self.under_way.remove(number)
 
-    async def all(self, count: int) -> None:
+    def all(self, count: int) -> None:
         """Writes that the engine begins together."""
-        await asyncio.gather(*(self.write(number) for number in range(count)))
+
+        async def run() -> None:
+            await asyncio.wait_for(asyncio.gather(*(self.write(number) for number in range(count))), 10)
+
+        asyncio.run(run())
+        assert sorted(self.log) == sorted(f"{what} {number}" for number in range(count) for what in ("begin", "end"))
+
+    @property
+    def begun(self) -> list[int]:
+        """In which order."""
+        return [int(line.split()[1]) for line in self.log if line.startswith("begin")]
 
 
-IN_TURN = [f"{what} {number}" for number in range(5) for what in ("begin", "end")]
-
-
-def test_one_write_begins_when_the_one_before_is_over(logged: list[tuple[str, str]]) -> None:
+def test_few_writes_are_under_way_at_once_in_the_order_in_which_they_come(logged: list[tuple[str, str]]) -> None:
     writes = Writes()
-    asyncio.run(writes.all(5))
-    assert writes.log == IN_TURN
+    writes.all(50)
+    assert writes.most == resources.AT_ONCE
+    assert writes.begun == [*range(50)]
+    assert writes.log.index("end 0") < writes.log.index(f"begin {resources.AT_ONCE}")
     assert logged == []
 
 
 def test_a_write_that_fails_lets_the_next_one_begin(logged: list[tuple[str, str]]) -> None:
     writes = Writes()
-    writes.failing = {0, 3}
-    asyncio.run(writes.all(5))
-    assert writes.log == IN_TURN
-    assert len(logged) == 2
+    writes.failing = {*range(0, 50, 3)}
+    writes.all(50)
+    assert writes.begun == [*range(50)]
+    assert len(logged) == len(writes.failing)
 
 
-def test_a_write_that_never_ends_holds_the_others_up_no_longer_than_the_operator_is_left_waiting() -> None:
-    async def run() -> None:
-        await asyncio.wait_for(writes.all(3), 5)
-
+def test_writes_that_never_end_hold_the_others_up_no_longer_than_an_operator_would_wait() -> None:
     writes = Writes(patience=0.1)
-    writes.silent = {0}
-    asyncio.run(run())
-    assert sorted(writes.log) == sorted(IN_TURN[:6])
-    assert writes.log[:2] == ["begin 0", "end 0"]
+    writes.silent = {*range(resources.AT_ONCE)}
+    writes.all(20)
+    assert writes.begun[: resources.AT_ONCE] == [*range(resources.AT_ONCE)]
 
 
 def test_a_long_queue_is_no_reason_to_give_up_waiting() -> None:
     """Each of them takes a moment, all of them together more than the patience."""
-    writes = Writes(patience=0.04)
-    asyncio.run(writes.all(20))
-    assert writes.log == [f"{what} {number}" for number in range(20) for what in ("begin", "end")]
+    writes = Writes(patience=0.08)
+    writes.all(100)
+    assert writes.most == resources.AT_ONCE
 
 
-def test_the_writes_of_a_second_update_of_the_same_resource_take_their_turn() -> None:
+def test_a_second_write_of_the_same_resource_takes_its_turn() -> None:
     async def run() -> None:
         queue = Queue()
-        first = dataclasses.replace(WATCH, queue=queue)
-        await first.begins(NOTHING)
-        await first.ends(NOTHING)
-        await asyncio.wait_for(first.begins(NOTHING), 5)
-        second = asyncio.create_task(dataclasses.replace(WATCH, queue=queue).begins(NOTHING))
+        watches = [dataclasses.replace(WATCH, queue=queue) for _ in range(resources.AT_ONCE)]
+        for watch in watches:
+            await watch.begins(NOTHING)
+        again = asyncio.create_task(watches[-1].begins(NOTHING))
         await asyncio.sleep(0.02)
-        assert not second.done()
-        await first.ends(NOTHING)
-        await asyncio.wait_for(second, 5)
+        assert not again.done()
+        await watches[0].ends(NOTHING)
+        await asyncio.wait_for(again, 5)
 
     asyncio.run(run())
 
