@@ -92,6 +92,7 @@ def test_no_value_appears_anywhere(whole_map: Stage) -> None:
     finally:
         processes.stop()
 
+    assert (whole_map.directory / "pulumi-home" / "logs").is_file(), "the engine logs every property elsewhere"
     traces = {
         each["urn"]: json.dumps(each.get("stackTrace"))
         for each in json.loads(exported)["deployment"]["resources"]

@@ -275,7 +275,7 @@ def test_the_users_pulumi_is_used_and_left_alone(workshop: Workshop) -> None:
     assert (ensured.returncode, ensured.stdout, ensured.stderr) == (0, "", "")
     home = workshop.folder / "home"
     assert workshop.run("home", str(home)).returncode == 0
-    assert list(home.iterdir()) == []
+    assert [each.name for each in home.iterdir()] == ["logs"]
     assert workshop.engines() == []
 
 
@@ -292,6 +292,18 @@ def test_a_users_pulumi_of_unknown_version(workshop: Workshop) -> None:
     result = workshop.run("env")
     assert "export PULUMI_SKIP_UPDATE_CHECK=true\n" in result.stdout
     assert "does not tell its version ('development')" in result.stderr
+
+
+def test_the_engine_has_no_folder_for_its_automatic_logs_unless_the_user_makes_one(workshop: Workshop) -> None:
+    workshop.run("ensure")
+    (key,) = workshop.engines()
+    logs = workshop.cache / key / "home" / "logs"
+    assert "remove this file, make a folder" in logs.read_text()
+    logs.unlink()
+    logs.mkdir()
+    (logs / "a.log").write_text("kept")
+    workshop.run("env")
+    assert (logs / "a.log").read_text() == "kept"
 
 
 def test_a_home_of_ones_own_shares_the_plugins(workshop: Workshop) -> None:

@@ -72,6 +72,7 @@ def make_home(engine: Path | None, home: Path) -> None:
         EngineError: There is something else in the way.
     """
     home.mkdir(parents=True, exist_ok=True)
+    keep_no_logs(home)
     if engine is None:
         return
     plugins = home / "plugins"
@@ -83,6 +84,23 @@ def make_home(engine: Path | None, home: Path) -> None:
             f"{plugins} is there already and is no link of ours. Nothing was changed. Choose another folder."
         )
     plugins.symlink_to(target)
+
+
+def keep_no_logs(home: Path) -> None:
+    """Take the place of the folder in which the engine keeps an automatic log of every command, unless there is one.
+
+    It logs every property of every resource, secret ones too, encrypted with the stack's key: copies of values that outlive their
+    rotation by a week, and a third of what the engine works for in a preview. It has no switch, and goes on without where it cannot
+    make the folder (pulumi/pkg/v3, logging/encrypted.go).
+    """
+    logs = home / "logs"
+    if not logs.exists():
+        logs.write_text(_NO_LOGS)
+
+
+_NO_LOGS = """This file keeps the engine from logging every property of every resource into a folder of this name.
+Where such a log is needed: remove this file, make a folder `logs` in its place, and remove that afterwards.
+"""
 
 
 def _stop(signal_number: int, _frame: FrameType | None) -> None:
@@ -115,6 +133,8 @@ def main(arguments: Sequence[str]) -> int:
     except Interrupted as interrupt:
         sys.stderr.write("Interrupted: nothing was installed, and nothing is left running. Run it again to go on.\n")
         return 128 + interrupt.signal_number
+    if engine is not None:
+        keep_no_logs(engine / "home")
     if options.verb == "env":
         sys.stdout.writelines(f"{line}\n" for line in shell_lines(engine))
     elif options.verb == "ensure" and engine is not None:
