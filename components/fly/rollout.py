@@ -35,6 +35,7 @@ POLL_SECONDS = 1.0
 HEALTH_POLL_SECONDS = 0.25
 HEALTHY_POLLS = 2  # polls in a row that must be healthy
 AT_ONCE = 30  # machines, and threads: flyctl's own bound
+AHEAD_AFTER = 1.0  # seconds until the leases of the next batch are taken: the updates of this one do not wait for them
 CRASH_LOOP_RESTARTS = 2
 LAUNCHED = frozenset({"started", "starting", "creating", "created", "restarting", "updating", "replacing"})
 FAILED = frozenset({"failed", "launch_failed"})
@@ -477,12 +478,15 @@ class Moves(Generic[T]):
 
     def of(self, batch: Sequence[Machine], *, ahead: Sequence[Machine] = ()) -> "list[Future[T]]":
         """Moves a batch, and returns what came of each machine once all have an outcome; meanwhile takes the leases of the next batch."""
-        for machine in (*batch, *ahead):
+        for machine in batch:
             self._begin(machine)
         turns = [self._turns[machine.machine_id] for machine in batch]
         for turn in turns:
             turn.has_come.set()
         outcomes = [turn.outcome for turn in turns]
+        wait(outcomes, timeout=AHEAD_AFTER)
+        for machine in ahead:
+            self._begin(machine)
         wait(outcomes)
         return outcomes
 
