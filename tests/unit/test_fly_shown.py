@@ -1,10 +1,7 @@
 """What checks share of an app: everything that they decide by, and no secret. And the trial of a token."""
 
 import json
-import os
-import tempfile
 from datetime import datetime
-from pathlib import Path
 
 import httpx
 import pytest
@@ -13,7 +10,7 @@ from components.calls import ApiError
 from components.fly.client import FlyClient
 from components.fly.shown import machines_of, try_token, written_of
 
-from .wire import Wire, at, booted, reply
+from .wire import Wire, at, booted, reply, shared_folder
 
 OPERATOR = FlyClient(token="fo1_operator-token")
 TOKEN = "FlyV1 fm2_tried-token"
@@ -25,9 +22,7 @@ def machine(machine_id: str = "m1", **found: object) -> dict[str, object]:
 
 
 def kept() -> str:
-    return "".join(
-        each.read_text() for each in (Path(tempfile.gettempdir()) / f"molecule-secrets-{os.getuid()}").iterdir()
-    )
+    return "".join(each.read_text() for each in shared_folder().iterdir())
 
 
 # -- what is shown

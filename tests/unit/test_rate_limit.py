@@ -21,7 +21,7 @@ from components.fly import client as fly_client
 from components.rate_limit import LONGEST_WAIT, Limit, reserve, take_turn
 from components.resend import client as resend_client
 
-from .wire import Clock
+from .wire import Clock, shared_file, shared_folder
 
 API = "https://api.machines.dev/v1"
 SLOW = Limit(rate=1, burst=3)
@@ -65,15 +65,6 @@ def waits(clock: Clock, action: Callable[[], object]) -> float:
     before = len(clock.naps)
     action()
     return sum(clock.naps[before:])
-
-
-def directory() -> Path:
-    return Path(tempfile.gettempdir()) / f"molecule-secrets-{os.getuid()}"
-
-
-def file() -> Path:
-    (found,) = directory().iterdir()
-    return found
 
 
 # -- the arithmetic
@@ -213,7 +204,7 @@ def test_threads_take_turns(monkeypatch: pytest.MonkeyPatch, *, shared: bool) ->
         list(pool.map(lambda _: take_turn(API, "list machines cp", limit), range(calls)))
 
     waited = [nap for nap in clock.naps if nap >= 1 / limit.rate - TINY]  # shorter ones are for the lock
-    assert directory().exists() is shared
+    assert shared_folder().exists() is shared
     assert_kept([0.0] * (calls - len(waited)) + waited, limit)
 
 
@@ -223,11 +214,11 @@ def test_the_file_holds_no_name_and_nothing_that_is_past(turns: Clock) -> None:
     turns.sleep(60)
     take_turn(API, "list machines molecule-cp", SLOW)
 
-    (due,) = json.loads(file().read_text()).values()
+    (due,) = json.loads(shared_file().read_text()).values()
     assert due == pytest.approx(turns.monotonic() + 1, abs=0.1)
-    assert "molecule-cp" not in file().read_text()
-    assert "machines.dev" not in file().name
-    assert (directory().stat().st_mode & 0o777, file().stat().st_mode & 0o777) == (0o700, 0o600)
+    assert "molecule-cp" not in shared_file().read_text()
+    assert "machines.dev" not in shared_file().name
+    assert (shared_folder().stat().st_mode & 0o777, shared_file().stat().st_mode & 0o777) == (0o700, 0o600)
 
 
 # -- where the file is not what it should be
@@ -262,32 +253,32 @@ def paced(clock: Clock) -> None:
 )
 def test_a_file_that_says_nothing_is_written_anew(turns: Clock, content: bytes) -> None:
     take_turn(API, "wait m1", SLOW)
-    (key,) = json.loads(file().read_text())
-    file().write_bytes(content.replace(b"KEY", key.encode()))
+    (key,) = json.loads(shared_file().read_text())
+    shared_file().write_bytes(content.replace(b"KEY", key.encode()))
 
     paced(turns)
 
-    assert list(json.loads(file().read_text())) == [key]
+    assert list(json.loads(shared_file().read_text())) == [key]
 
 
 def open_to_others() -> None:
-    directory().mkdir(mode=0o777)
-    directory().chmod(0o777)
+    shared_folder().mkdir(mode=0o777)
+    shared_folder().chmod(0o777)
 
 
 def a_link() -> None:
-    elsewhere = directory().with_name("elsewhere")
+    elsewhere = shared_folder().with_name("elsewhere")
     elsewhere.mkdir(mode=0o700)
-    directory().symlink_to(elsewhere)
+    shared_folder().symlink_to(elsewhere)
 
 
-@pytest.mark.parametrize("spoil", [open_to_others, a_link, lambda: directory().write_text("")])
+@pytest.mark.parametrize("spoil", [open_to_others, a_link, lambda: shared_folder().write_text("")])
 def test_a_folder_that_is_not_ours_alone_is_not_used(turns: Clock, spoil: Callable[[], object]) -> None:
     spoil()
 
     paced(turns)
 
-    assert directory().is_file() or not list(directory().iterdir())
+    assert shared_folder().is_file() or not list(shared_folder().iterdir())
 
 
 def test_a_folder_of_somebody_else_is_not_used(turns: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +286,7 @@ def test_a_folder_of_somebody_else_is_not_used(turns: Clock, monkeypatch: pytest
 
     paced(turns)
 
-    assert not list(directory().iterdir())
+    assert not list(shared_folder().iterdir())
 
 
 def test_no_folder_at_all(turns: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +301,7 @@ def test_no_flock(turns: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_link_in_the_place_of_the_file_is_not_followed(turns: Clock, tmp_path: Path) -> None:
     take_turn(API, "other", SLOW)
-    name = file()
+    name = shared_file()
     name.unlink()
     (tmp_path / "precious").write_text("kept")
     name.symlink_to(tmp_path / "precious")
@@ -322,7 +313,7 @@ def test_a_link_in_the_place_of_the_file_is_not_followed(turns: Clock, tmp_path:
 
 def test_a_lock_that_is_never_given_back_does_not_hold_up(turns: Clock) -> None:
     take_turn(API, "other", SLOW)
-    with file().open() as held:
+    with shared_file().open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         # Each turn waits for the lock once more, which takes longer than the limit does.
         assert waits(turns, lambda: take_turn(API, "wait m1", SLOW)) <= rate_limit.LONGEST_LOCK + 0.1
@@ -336,7 +327,7 @@ def test_a_lock_ends_with_its_process(turns: Clock) -> None:
             sys.executable,
             "-c",
             "import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(600)",
-            str(file()),
+            str(shared_file()),
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -348,4 +339,4 @@ def test_a_lock_ends_with_its_process(turns: Clock) -> None:
 
     paced(turns)
 
-    assert len(json.loads(file().read_text())) == 1, "in the file, not in this process alone"
+    assert len(json.loads(shared_file().read_text())) == 1, "in the file, not in this process alone"

@@ -19,7 +19,7 @@ import pytest
 from components import clock, shared_answers, user_files
 from components.shared_answers import shared
 
-from .wire import Clock
+from .wire import Clock, shared_file, shared_folder
 
 QUESTION = "https://api.machines.dev/v1 fo1_operator-token machines of molecule-cp"
 
@@ -54,17 +54,8 @@ def real_time(monkeypatch: pytest.MonkeyPatch, turns: Clock) -> None:
     monkeypatch.setattr(clock, "_ahead", timedelta(0))
 
 
-def directory() -> Path:
-    return Path(tempfile.gettempdir()) / f"molecule-secrets-{os.getuid()}"
-
-
-def file() -> Path:
-    (found,) = directory().iterdir()
-    return found
-
-
 def change(**found: object) -> None:
-    file().write_text(json.dumps({**json.loads(file().read_text()), **found}))
+    shared_file().write_text(json.dumps({**json.loads(shared_file().read_text()), **found}))
 
 
 def test_an_answer_of_before_is_not_taken() -> None:
@@ -146,10 +137,12 @@ def test_another_question_has_another_answer(another: str) -> None:
 
 def test_nothing_tells_what_was_asked_and_nobody_else_may_read_it() -> None:
     shared(QUESTION, lambda: 1)
-    assert not {"fo1_operator-token", "molecule-cp", "machines.dev"} & {*(file().name + file().read_text()).split('"')}
-    assert "molecule" not in file().name + file().read_text()
-    assert stat.S_IMODE(file().stat().st_mode) == 0o600
-    assert stat.S_IMODE(directory().stat().st_mode) == 0o700
+    assert not {"fo1_operator-token", "molecule-cp", "machines.dev"} & {
+        *(shared_file().name + shared_file().read_text()).split('"')
+    }
+    assert "molecule" not in shared_file().name + shared_file().read_text()
+    assert stat.S_IMODE(shared_file().stat().st_mode) == 0o600
+    assert stat.S_IMODE(shared_folder().stat().st_mode) == 0o700
 
 
 def test_an_error_is_not_shared() -> None:
@@ -181,7 +174,7 @@ def test_an_answer_of_another_boot_is_not_believed() -> None:
 def test_a_file_that_says_nothing_is_written_anew(content: bytes) -> None:
     provider = Provider()
     shared(QUESTION, provider.ask)
-    file().write_bytes(content)
+    shared_file().write_bytes(content)
     assert shared(QUESTION, provider.ask, older=60) == 2
     assert shared(QUESTION, provider.ask, older=60) == 2
 
@@ -236,8 +229,8 @@ def test_the_clock_of_who_asked_is_taken_over() -> None:
 
 def test_files_that_nobody_uses_any_more_go() -> None:
     shared("old", lambda: 1)
-    old = file()
+    old = shared_file()
     os.utime(old, (time.time() - 2 * 86_400,) * 2)
     shared("new", lambda: 1)
     assert not old.exists()
-    assert file()
+    assert shared_file()

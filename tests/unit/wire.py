@@ -1,10 +1,13 @@
 """What unit tests use in place of time and of the network."""
 
 import json
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -115,3 +118,14 @@ def booted(seconds: float = 0, kind: str = "update") -> list[dict[str, Any]]:
 def body_of(request: httpx.Request) -> Any:  # noqa: ANN401 - JSON
     """The JSON body of a request, None where it has none."""
     return json.loads(request.content) if request.content else None
+
+
+def shared_folder() -> Path:
+    """Where the code under test keeps the files that processes share, in this test's own folder."""
+    return Path(tempfile.gettempdir()) / f"molecule-secrets-{os.getuid()}"
+
+
+def shared_file() -> Path:
+    """The only one of them."""
+    (found,) = shared_folder().iterdir()
+    return found
