@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-# The SDK looks for the frame of a resource's own constructor, six frames below the call at most, and keeps those above. Some of ours are left.
-KEPT: Final = 10
+# The SDK looks for the frame of a resource's own constructor, the seventh from where it looks at most, and keeps those that called it.
+KEPT: Final = 8
 
 
 @contextmanager

@@ -2,13 +2,18 @@
 
 import sys
 import traceback
+from typing import Any
 
 import pulumi
+import pulumi_command as command
+import pulumi_github as github
 import pytest
+from pulumi.dynamic import Resource
 from pulumi.runtime import resource
 from pulumi.runtime.proto import source_pb2
 
 from components import stack_traces
+from components.provider import CredentialProvider
 
 
 class Base:
@@ -46,34 +51,44 @@ def test_what_is_kept_begins_with_who_made_the_resource_and_is_short() -> None:
     assert kept.frames[0].pc == whole.frames[0].pc, "the SDK's own constructors are left out as ever"
 
 
-def test_the_deepest_constructors_of_the_sdk_leave_some_of_ours() -> None:
-    """A generated resource has one frame more, a dynamic one, too."""
-    assert pulumi.CustomResource.__init__.__qualname__ == "CustomResource.__init__"
+class Mocks(pulumi.runtime.Mocks):
+    """Registers whatever comes."""
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        """As asked."""
+        return args.name, args.inputs
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        """Nothing."""
+        del args
+        return {}, None
+
+
+class Dynamic(Resource, module="rotation", name="Credential"):
+    """One of ours."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(CredentialProvider(), name, {})
+
+
+def test_every_kind_of_resource_says_where_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    traces: list[source_pb2.StackTrace] = []
+    capture = resource._get_stack_trace
+
+    def captured() -> source_pb2.StackTrace:
+        traces.append(capture())
+        return traces[-1]
+
+    pulumi.runtime.set_mocks(Mocks())
+    monkeypatch.setattr(resource, "_get_stack_trace", captured)
     with stack_traces.short():
-        generated, dynamic = _generated().trace, _dynamic().trace
-    assert generated.frames
-    assert dynamic.frames
-
-
-class _Generated(Custom):
-    def __init__(self) -> None:
-        self._internal_init()
-
-    def _internal_init(self) -> None:
-        super().__init__()
-
-
-def _generated() -> _Generated:
-    return _Generated()
-
-
-class _Dynamic(Concrete):
-    def __init__(self) -> None:
-        super().__init__()
-
-
-def _dynamic() -> _Dynamic:
-    return _Dynamic()
+        command.local.Command("command", create="true")
+        github.ActionsSecret("github", repository="r", secret_name="S", value="v")
+        Dynamic("dynamic")
+    assert len(traces) == 3
+    for trace in traces:
+        assert 1 <= len(trace.frames) <= 3
+        assert trace.frames[0].pc.uri.endswith("test_stack_traces.py")
 
 
 def test_a_limit_of_before_is_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
