@@ -219,6 +219,7 @@ class TenantRollout:
         self._proven = False
         self._failed_in_a_row = 0
         self._names: set[str] = set()
+        self._counted: tuple[int, int] | None = None
         self._boots_until = time.monotonic() + policy.health_timeout
         self.left: dict[str, Left] = {}
 
@@ -238,6 +239,9 @@ class TenantRollout:
             machines = self._machines()
             candidates = [each for each in machines if self._is_candidate(each)]
             if not candidates:
+                if self._counted is not None:
+                    # Machines may have gone, or come, since the last batch was counted.
+                    self._count(len(self._held(machines)), len(self._behind(machines)))
                 return True
             if not self._move(candidates, machines):
                 return False
@@ -248,7 +252,7 @@ class TenantRollout:
         deadline = time.monotonic() + self._policy.health_timeout
         while True:
             machines = self._client.list_machines(self._app)
-            held = holding(machines, self._environments.variables, self._environments.same_server)
+            held = self._held(machines)
             # Results of checks that are older than the update are those of the version before.
             ill = {
                 each.machine_id: (each, reason)
@@ -279,8 +283,7 @@ class TenantRollout:
 
     def _move(self, candidates: Sequence[Machine], machines: Sequence[Machine]) -> bool:
         """Moves machines; False where the rollout has stopped."""
-        held = holding(machines, self._environments.variables, self._environments.same_server)
-        waiting = {each.machine_id for each in machines if self._environments.outdated(each)}
+        held, waiting = self._held(machines), {each.machine_id for each in self._behind(machines)}
         total = len(held) + len(waiting)
         self._proven = self._proven or any(should_run(each) and not _illness(each) for each in held)
         queue = batches(candidates, max_unavailable=self._policy.max_unavailable)
@@ -293,9 +296,7 @@ class TenantRollout:
             moved = moves.of(batch, ahead=queue[0] if queue else ())
             outcomes = {each.machine_id: self._outcome(each, of) for each, of in zip(batch, moved, strict=True)}
             waiting -= {each for each, outcome in outcomes.items() if outcome is Outcome.MOVED}
-            self._report(
-                f"tenants: {total - len(waiting)} of {total} machines of {self._app} hold the new {_listed(self._names)}"
-            )
+            self._count(total - len(waiting), len(waiting))
             if self._stops(batch, outcomes.values()):
                 rest = sum(len(each) for each in queue)
                 self._report(f"tenants: stopped; {rest} machines of {self._app} were not touched")
@@ -304,6 +305,19 @@ class TenantRollout:
                 # The first one is gone, so another one goes first, alone.
                 queue = batches(list(chain.from_iterable(queue)), max_unavailable=self._policy.max_unavailable)
         return True
+
+    def _held(self, machines: Iterable[Machine]) -> list[Machine]:
+        return holding(machines, self._environments.variables, self._environments.same_server)
+
+    def _behind(self, machines: Iterable[Machine]) -> list[Machine]:
+        return [each for each in machines if self._environments.outdated(each)]
+
+    def _count(self, held: int, waiting: int) -> None:
+        """Tells the operator how far it is, unless that was said last."""
+        if (held, waiting) != self._counted:
+            self._counted = held, waiting
+            names = _listed(self._names)
+            self._report(f"tenants: {held} of {held + waiting} machines of {self._app} hold the new {names}")
 
     def _stops(self, batch: Sequence[Machine], outcomes: Collection[Outcome]) -> bool:
         """Whether the rollout goes no further after these outcomes of a batch."""

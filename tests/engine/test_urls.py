@@ -64,9 +64,7 @@ def test_old_and_new_work_side_by_side_and_nobody_is_refused(few: Stage, measure
     few.assert_holds(DATABASE, second[0])
     few.assert_holds(REDIS, second[1])
     assert few.tenants_hold("REDIS_URL", second[1]) == FEW
-    held, listed = re.findall(r"(\d+) of (\d+) machines of molecule-tenant hold the new REDIS_URL", output)[-1]
-    # An org of the load may have been listed, and be gone by now.
-    assert FEW <= int(held) <= int(listed) <= int(held) + 1
+    assert re.search(r"([3-9]) of \1 machines of molecule-tenant hold the new REDIS_URL", output)
     assert few.inspect()["breakages"] == []
     few.assert_no_change()
 

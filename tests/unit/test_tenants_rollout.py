@@ -254,6 +254,7 @@ def test_a_machine_that_is_destroyed_meanwhile_is_no_failure(fly: FakeFly, run: 
     fly.faults.append(destroy)
     assert run.deliver() == 4
     assert set(held(fly).values()) == {NEW}
+    assert run.lines[-1] == "tenants: 4 of 4 machines of cp hold the new REDIS_URL", "it is not counted to the end"
 
 
 def test_where_the_first_one_is_gone_another_one_goes_first(fly: FakeFly, run: Run) -> None:
