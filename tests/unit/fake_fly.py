@@ -110,6 +110,20 @@ class FakeFly:
         assert found.pop("KEEP") == "1", "the rest of the environment is sent back whole"
         return found
 
+    def wait_for_each_other(self, machines: int) -> None:
+        """From now on so many machines restart side by side: but for m1, none has started before all of them were updated."""
+        together = threading.Barrier(machines)
+
+        def waits(kind: str, path: str, _number: int) -> None:
+            if kind == "GET /machines/ID/wait" and "/m1/" not in path:
+                self.lock.release()
+                try:
+                    together.wait(60)
+                finally:
+                    self.lock.acquire()
+
+        self.faults.append(waits)
+
     def _event(self, kind: str) -> dict[str, Any]:
         moment = datetime.fromisoformat(self.clock.utc()).timestamp()
         return {"id": f"{kind} {moment}", "type": kind, "timestamp": math.ceil(moment * 1000)}

@@ -220,17 +220,7 @@ def test_one_write_then_one_machine_after_the_other(fly: FakeFly) -> None:
 def test_the_first_machine_goes_alone_then_as_many_as_allowed(fly: FakeFly) -> None:
     for number in range(4, 8):
         fly.add(f"m{number}")
-    together = threading.Barrier(3)
-
-    def waits_for_the_others(kind: str, path: str, _number: int) -> None:
-        if kind == "GET /machines/ID/wait" and "/m1/" not in path:
-            fly.lock.release()
-            try:
-                together.wait(60)
-            finally:
-                fly.lock.acquire()
-
-    fly.faults.append(waits_for_the_others)
+    fly.wait_for_each_other(3)
     deliver(policy=replace(POLICY, max_unavailable=3))
     boots = [line.split()[1] for line in fly.moves[1:]]
     assert boots[0] == "m1"

@@ -21,7 +21,7 @@ from components.fly import client as fly_client
 from components.rate_limit import LONGEST_WAIT, Limit, reserve, take_turn
 from components.resend import client as resend_client
 
-from .wire import Clock, shared_file, shared_folder
+from .wire import Clock, begin_together, shared_file, shared_folder
 
 API = "https://api.machines.dev/v1"
 SLOW = Limit(rate=1, burst=3)
@@ -158,16 +158,8 @@ def test_processes_take_turns(tmp_path: Path) -> None:
         )
         for _ in range(processes)
     ]
-    for taker in takers:
-        assert taker.stdout
-        assert taker.stdout.readline() == "ready\n"
-    for taker in takers:
-        assert taker.stdin
-        taker.stdin.write("\n")
-        taker.stdin.flush()
-    turns = [float(line) for taker in takers for line in taker.communicate()[0].split()]
+    turns = [float(line) for printed in begin_together(takers) for line in printed.split()]
 
-    assert [taker.returncode for taker in takers] == [0] * processes
     assert len(turns) == processes * calls
     assert_kept(turns, limit)
 

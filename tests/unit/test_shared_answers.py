@@ -19,7 +19,7 @@ import pytest
 from components import clock, shared_answers, user_files
 from components.shared_answers import shared
 
-from .wire import Clock, shared_file, shared_folder
+from .wire import Clock, begin_together, shared_file, shared_folder
 
 QUESTION = "https://api.machines.dev/v1 fo1_operator-token machines of molecule-cp"
 
@@ -108,15 +108,7 @@ print(shared(sys.argv[1], ask))
         )
         for _ in range(6)
     ]
-    for each in processes:
-        assert each.stdout
-        assert each.stdout.readline() == "ready\n"
-    for each in processes:
-        assert each.stdin
-        each.stdin.write("\n")
-        each.stdin.flush()
-    told = [int(each.communicate()[0]) for each in processes]
-    assert [each.returncode for each in processes] == [0] * 6
+    told = [int(printed) for printed in begin_together(processes)]
     assert len(asked.read_text()) == max(told) < 6
 
 

@@ -1,6 +1,5 @@
 """Do the machines of tenants get the new values, those that do not bear them the old ones back, and are those named that are left?"""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -149,17 +148,7 @@ def test_one_first_then_batches_and_every_machine_once(fly: FakeFly, run: Run) -
     for one in fly.machines.values():
         one["config"]["env"]["SECRETS_ENCRYPTION_KEY"] = OTHER_OLD
     before = {each: dict(fly.machines[each]["config"]) for each in fly.machines}
-    together = threading.Barrier(2)
-
-    def waits_for_the_other(kind: str, path: str, _number: int) -> None:
-        if kind == "GET /machines/ID/wait" and "/m1/" not in path:
-            fly.lock.release()
-            try:
-                together.wait(60)
-            finally:
-                fly.lock.acquire()
-
-    fly.faults.append(waits_for_the_other)
+    fly.wait_for_each_other(2)
     assert run.deliver({**VALUES, "SECRETS_ENCRYPTION_KEY": OTHER_NEW}) == 5
     assert boots(fly)[0] == "m1"
     assert sorted(boots(fly)) == ["m1", "m2", "m3", "m4", "m5"], "one update per machine"

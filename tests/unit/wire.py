@@ -2,10 +2,11 @@
 
 import json
 import os
+import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,18 @@ def shared_file() -> Path:
     """The only one of them."""
     (found,) = shared_folder().iterdir()
     return found
+
+
+def begin_together(processes: Iterable[subprocess.Popen[str]]) -> list[str]:
+    """Lets processes go on once each has printed `ready`, and returns what each prints from then on."""
+    processes = list(processes)
+    for each in processes:
+        assert each.stdout
+        assert each.stdout.readline() == "ready\n"
+    for each in processes:
+        assert each.stdin
+        each.stdin.write("\n")
+        each.stdin.flush()
+    printed = [each.communicate()[0] for each in processes]
+    assert [each.returncode for each in processes] == [0] * len(processes)
+    return printed
